@@ -1,0 +1,268 @@
+"""The configuration: one model per block, checked before anything is built.
+
+Every key is either *what* (it enters the results, so it is passed to the rules as a parameter and a change of it reruns
+the stages that use it) or *how* (places, speed, devices: a change of it reruns nothing).
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from sdss_photoz.errors import UserError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+
+
+def what(default, description, **bounds):
+    """A key that enters results."""
+    return Field(default, description=description, json_schema_extra={"kind": "what"}, **bounds)
+
+
+def how(default, description, **bounds):
+    """A key that changes places, speed or devices, never results."""
+    return Field(default, description=description, json_schema_extra={"kind": "how"}, **bounds)
+
+
+class Block(BaseModel):
+    """A block of the configuration: unknown keys are refused, values are never coerced, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def params(self) -> dict[str, Any]:
+        """The *what* keys that differ from their defaults, as JSON values: what a rule passes as ``params:``.
+
+        A key left at its default is absent, so that a later version with a new key reruns nothing.
+        """
+        set_keys = self.model_dump(mode="json", exclude_defaults=True)
+        kinds = {key: (field.json_schema_extra or {}).get("kind") for key, field in type(self).model_fields.items()}
+        return {key: value for key, value in set_keys.items() if kinds[key] != "how"}
+
+
+class Archive(Block):
+    """Where the catalogue and the frames come from."""
+
+    service: Literal["embedded"] = what("embedded", "Service that answers the SQL queries.")
+    release: int = what(12, "Data release.", ge=12, le=18)
+    query: Literal["extended", "paper"] = what(
+        "extended",
+        "Query of the sample: the paper's appendix query, or the same with the columns that the analysis needs.",
+    )
+    sas: str | None = how(
+        None,
+        "Root of the Science Archive Server or a mirror of it, as file:// or http(s):// URL; "
+        "none: the frames of the embedded archive.",
+    )
+    mirror: str | None = how(
+        None, "Folder where fetched frames are kept; none: archive/sas of the run. A file:// archive is read in place."
+    )
+    missing_fraction: float = how(
+        0.0, "Largest fraction of the needed frames that the archive may lack before the run stops.", ge=0, le=1
+    )
+
+
+class Embedded(Block):
+    """The simulated sky behind the embedded archive."""
+
+    seed: int = what(20181, "Seed of the sky: the same seed gives the same bytes.", ge=0)
+    fields: int = what(20, "Fields seen once, in strips of adjacent fields.", ge=2, le=500)
+    galaxies_per_field: int = what(250, "Galaxies of the Main Galaxy Sample in a field.", ge=20, le=350)
+    visits: int = what(6, "Runs that see the one patch of the equatorial stripe.", ge=1, le=64)
+
+
+class Region(Block):
+    """A box on the sky."""
+
+    ra: tuple[float, float] = what((0.0, 360.0), "First and last right ascension (degrees); may run through 0.")
+    dec: tuple[float, float] = what((-90.0, 90.0), "First and last declination (degrees).")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Sample(Block):
+    """Which galaxies, in which order."""
+
+    r_max: float = what(17.8, "Faint limit in dereddened Petrosian r (mag).", gt=10, le=22)
+    z_max: float = what(0.4, "Highest spectroscopic redshift.", gt=0, le=0.4)
+    match_radius: float = what(2.0, "Objects nearer than this are one galaxy (arcsec).", ge=0, le=10)
+    chunks: int = what(4, "Number of chunks: contiguous pieces of the sky, one Zarr shard and one job each.", ge=1)
+
+
+class Folds(Block):
+    """How galaxies are dealt into folds."""
+
+    count: int = what(3, "Number of folds.", ge=2, le=50)
+    by: Literal["galaxy", "group", "sky"] = what(
+        "group",
+        "What shares a fold: nothing, groups of galaxies linked within group_radius, or cells of about 3 degrees.",
+    )
+    group_radius: float = what(25.0, "Linking length of groups (arcsec).", gt=0, le=600)
+    validation_fraction: float = what(0.1, "Share of the training part that chooses the best epoch.", gt=0, lt=0.9)
+    train_fraction: float | None = what(
+        None, "Training part (with validation) as a share of the whole sample; none: all outside the fold.", gt=0, lt=1
+    )
+    repeats: int = what(1, "Independent draws of the training part for each fold.", ge=1, le=20)
+    train_in: str | None = what(None, "Region that training galaxies lie in; 'not NAME': outside of it.")
+    test_in: str | None = what(None, "Region that test galaxies lie in; 'not NAME': outside of it.")
+    seed: int = what(0, "Seed of the hash that deals the folds.", ge=0)
+
+
+class Training(Block):
+    """The network and its training."""
+
+    network: Literal["inception", "inception_small"] = what(
+        "inception_small", "The paper's network, or its smaller sibling for small samples."
+    )
+    bins: int = what(180, "Redshift bins between 0 and 0.4.", ge=10, le=1000)
+    epochs: int = what(12, "Passes through the training galaxies.", ge=1)
+    batch: int = what(64, "Galaxies in a step.", ge=1, le=8192)
+    learning_rate: float = what(2e-3, "Highest learning rate of Adam.", gt=0, lt=1)
+    schedule: Literal["one_cycle", "step"] = what(
+        "one_cycle", "Linear warm-up and decay to zero, or the paper's: constant, divided by 5 half way."
+    )
+    warmup: float = what(0.15, "Share of the steps in which one_cycle warms up.", ge=0, lt=1)
+    initialisation: Literal["he", "paper"] = what("he", "He, or the paper's Xavier weights with biases of 0.1.")
+    stretch: Literal["asinh", "sqrt", "none"] = what(
+        "asinh", "Compression of the flux: asinh(x / noise), sign(x)(sqrt(|x|+1)-1), or the paper's untouched flux."
+    )
+    augment: bool = what(True, "Draw one of the eight flips and rotations for each galaxy in each epoch.")
+    seed: int = what(1, "Seed of initial weights, order and symmetries; members add their number.", ge=0)
+    cpu_threads: int = what(1, "Threads of CPU training: another number gives other weights.", ge=1, le=256)
+    device: Literal["auto", "cpu", "cuda"] = how("auto", "Where to train; auto: a free GPU where there is one.")
+    checkpoint_minutes: float = how(
+        5.0, "Save a checkpoint at the end of an epoch when this long has passed since the last one.", ge=0
+    )
+
+
+class Trial(Block):
+    """One experiment: its folds, its ensemble, and what differs from the training block."""
+
+    folds: Folds = what(Folds(), "The folds of this trial.")
+    members: int = what(2, "Networks of the ensemble: they differ by seed alone.", ge=1, le=100)
+    training: dict[str, Any] = what({}, "Keys of the training block that differ in this trial.")
+
+
+class Evaluation(Block):
+    """Scores, their errors, and what the network is compared with."""
+
+    bootstrap: int = what(300, "Bootstrap resamples of sky cells.", ge=20, le=100_000)
+    bootstrap_nside: int = what(64, "HEALPix NSIDE of the sky cells that the bootstrap draws.", ge=1, le=4096)
+    neighbours: int = what(100, "Neighbours of the local-linear regression.", ge=20)
+    outlier: float = what(0.05, "Residual |dz| above which a galaxy is an outlier.", gt=0, lt=1)
+    seed: int = what(7, "Seed of the bootstrap.", ge=0)
+
+
+class Report(Block):
+    """The page."""
+
+    title: str = what("Photometric redshifts from images", "Title of the page.")
+    examples: int = what(8, "Galaxies shown with their image and distribution.", ge=0, le=100)
+
+
+class Config(Block):
+    """The whole configuration of a run."""
+
+    run: Name = what("default", "Name of the run: everything it makes lies under results/<run>.")
+    archive: Archive = what(Archive(), "Where the catalogue and the frames come from.")
+    embedded: Embedded = what(Embedded(), "The simulated sky behind the embedded archive.")
+    regions: dict[Name, Region] = what({}, "Named boxes on the sky, for trials that train or test in or out of one.")
+    sample: Sample = what(Sample(), "Which galaxies, in which order.")
+    training: Training = what(Training(), "The network and its training.")
+    trials: dict[Name, Trial] = what({"images": Trial()}, "The experiments, by name.", min_length=1)
+    evaluation: Evaluation = what(Evaluation(), "Scores, their errors, and what the network is compared with.")
+    report: Report = what(Report(), "The page.")
+
+    @model_validator(mode="after")
+    def _trials_are_possible(self):
+        for name, trial in self.trials.items():
+            _parse(Training, {**self.training.model_dump(), **trial.training}, f"trials.{name}.training")
+            for key in ("train_in", "test_in"):
+                region = getattr(trial.folds, key)
+                if region is not None and region.removeprefix("not ") not in self.regions:
+                    raise UserError(
+                        f"trials.{name}.folds.{key} is {region!r}, but regions names only "
+                        f"{sorted(self.regions) or 'no box'}: add the box or correct the name."
+                    )
+        return self
+
+    def trial_training(self, trial: str) -> Training:
+        """The training block as it holds for one trial."""
+        return Training(**{**self.training.model_dump(), **self.trials[trial].training})
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run's results, relative to the working directory."""
+        return Path("results") / self.run
+
+
+def _known_keys(model, path):
+    """Keys that are allowed at the place `path` (a tuple of keys) of a model; empty where any key is."""
+    for key in path:
+        annotation = model.model_fields[key].annotation if key in getattr(model, "model_fields", {}) else None
+        arguments = getattr(annotation, "__args__", ())
+        model = next((a for a in (annotation, *arguments) if isinstance(a, type) and issubclass(a, Block)), model)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _sentence(model, error, prefix):
+    """One sentence for one of pydantic's errors."""
+    place = tuple(part for part in error["loc"] if part != "[key]")
+    key = ".".join(str(part) for part in (*filter(None, [prefix]), *place)) or "the configuration"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(model, place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(known)}."
+        return f"{key} is not a key of the configuration: {hint}"
+    reason = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        reason = "a name of letters, digits and underscores"
+    return f"{key} is {error['input']!r}, but must be {reason}."
+
+
+def _parse(model, values, prefix=""):
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(model, error.errors()[0], prefix)) from None
+
+
+def parse(values: dict) -> Config:
+    """Check a configuration.
+
+    Parameters
+    ----------
+    values : dict
+        As read from YAML.
+
+    Raises
+    ------
+    UserError
+        One sentence that names the key, its value and what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"the configuration is {type(values).__name__}, but must be a mapping of keys to values.")
+    return _parse(Config, values)
+
+
+def load(path) -> Config:
+    """Read and check a YAML file.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, is not YAML, or holds a wrong key or value.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a configuration file.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return parse(values or {})
+
+
+def json_schema() -> dict:
+    """JSON schema of the configuration, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

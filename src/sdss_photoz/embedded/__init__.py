@@ -1,0 +1,3 @@
+"""A simulated sky behind the archive's doors."""
+
+VERSION = 1  # raised in any commit that changes what this stage writes

@@ -1,0 +1,3 @@
+"""Stage evaluation: distributions and scores."""
+
+VERSION = 1  # raised in any commit that changes what this stage writes

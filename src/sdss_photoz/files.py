@@ -1,0 +1,75 @@
+"""Writes that are whole or absent."""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+
+@contextmanager
+def whole(path):
+    """Give a temporary path in the same folder; rename it to `path` when the block ends well, remove it when not.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write. Its folder is made where it is missing.
+
+    Yields
+    ------
+    Path
+        Where to write.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the group
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path, text: str) -> None:
+    """Write a text file whole."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value) -> None:
+    """Write a JSON file whole, with sorted keys; NaN is refused, for JSON has none."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(path, table: pd.DataFrame) -> None:
+    """Write a CSV table whole, without its index."""
+    with whole(path) as part:
+        table.to_csv(part, index=False)
+
+
+def write_parquet(path, table: pd.DataFrame) -> None:
+    """Write a parquet table whole, without its index."""
+    with whole(path) as part:
+        table.to_parquet(part, index=False)
+
+
+def sha256(path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value) -> str:
+    """SHA-256 of any JSON value (keys sorted), as hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,3 @@
+"""Stage report: tables, figures, page."""
+
+VERSION = 1  # raised in any commit that changes what this stage writes

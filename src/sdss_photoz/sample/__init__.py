@@ -1,0 +1,3 @@
+"""Stage sample: selection, order, footprints, folds."""
+
+VERSION = 1  # raised in any commit that changes what this stage writes

@@ -1,0 +1,3 @@
+"""Stage training: networks per fold and member."""
+
+VERSION = 1  # raised in any commit that changes what this stage writes
