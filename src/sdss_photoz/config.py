@@ -228,7 +228,7 @@ def _parse(model, values, prefix=""):
         raise UserError(_sentence(model, error.errors()[0], prefix)) from None
 
 
-def parse(values: dict) -> Config:
+def check(values: dict) -> Config:
     """Check a configuration.
 
     Parameters
@@ -260,7 +260,7 @@ def load(path) -> Config:
         raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a configuration file.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return parse(values or {})
+    return check(values or {})
 
 
 def json_schema() -> dict:

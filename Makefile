@@ -1,0 +1,38 @@
+# make run: the default run; make test: the tests; make lint; make bench
+PYTHON ?= python3
+CORES ?= all
+MARKERS ?= not slow
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: run test lint bench docs
+.DELETE_ON_ERROR:
+
+run: .venv/run
+	snakemake --cores $(CORES)
+	@echo "The report: $(CURDIR)/results/default/report/index.html"
+
+test: .venv/test
+	pytest -m "$(MARKERS)"
+
+lint: .venv/test
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+bench: .venv/test
+	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
+
+docs: .venv/test
+	sdss-photoz schema > config.schema.json
+	python -m sdss_photoz.config > docs/config.md
+
+.venv/run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/test: .venv/run
+	pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@

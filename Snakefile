@@ -1,0 +1,35 @@
+# From the survey's archive to photometric redshifts with their distributions.
+#   snakemake --cores all                          the default run: a simulated sky, offline, minutes on two cores
+#   snakemake --cores all --configfile FILE.yaml   another run; its results lie under results/<run>
+#   snakemake --profile slurm                      the same on a cluster
+
+
+# A config file on the command line stands alone: the default run's keys do not leak into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/archive.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/cubes.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    query_galaxies,
+    query_fields,
+    select_galaxies,
+    assign_folds,
+    create_store,
+
+
+# The report needs everything else.
+rule all:
+    default_target: True
+    input:
+        report=f"{RUN}/report/index.html",

@@ -1,0 +1,135 @@
+"""Layers of the inception family, with the arithmetic of the paper's TensorFlow code."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Convolution(nn.Module):
+    """Convolution over an odd square, stride 1, zero padding to the same size, then PReLU with one slope per map.
+
+    Parameters are registered as the paper's code creates them: biases, weights, slopes.
+    """
+
+    def __init__(self, maps_in: int, maps: int, size: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(maps))
+        self.weight = nn.Parameter(torch.empty(maps, maps_in, size, size))
+        self.slope = nn.Parameter(torch.empty(maps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, maps_in, y, x) to (n, maps, y, x)."""
+        return F.prelu(F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2), self.slope)
+
+
+class Dense(nn.Module):
+    """A fully connected layer. Parameters are registered as the paper's code creates them: weights, biases."""
+
+    def __init__(self, features_in: int, features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(features, features_in))
+        self.bias = nn.Parameter(torch.empty(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, features_in) to (n, features)."""
+        return F.linear(x, self.weight, self.bias)
+
+
+def average_pool_same(x: Tensor) -> Tensor:
+    """Average pool over 2 x 2, stride 1, same size.
+
+    The window runs over the pixel and its neighbours right and below; at the edge it averages over real pixels only, as
+    TensorFlow does: that is the same as repeating the last row and column.
+    """
+    return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
+
+
+class Inception(nn.Module):
+    """The paper's inception block: branches of 1x1, 3x3 and 5x5 convolutions and a pool, side by side.
+
+    Parameters
+    ----------
+    maps_in : int
+        Maps of the input.
+    narrow, wide : int
+        The paper's S1 (maps of the 1x1 convolutions that lead into a branch) and S2 (maps that leave a branch).
+    with_5x5 : bool
+        Whether there is a 5x5 branch: the paper's last block has none.
+
+    Attributes
+    ----------
+    maps : int
+        Maps of the output: S2 from the 1x1, 5x5 and 3x3 branches, in this order, then S1 from the pool.
+    """
+
+    def __init__(self, maps_in: int, narrow: int, wide: int, with_5x5: bool = True):
+        super().__init__()
+        self.into_3x3 = Convolution(maps_in, narrow, 1)
+        self.branch_3x3 = Convolution(narrow, wide, 3)
+        self.into_pool = Convolution(maps_in, narrow, 1)
+        if with_5x5:
+            self.into_5x5 = Convolution(maps_in, narrow, 1)
+            self.branch_5x5 = Convolution(narrow, wide, 5)
+        self.branch_1x1 = Convolution(maps_in, wide, 1)
+        self.with_5x5 = with_5x5
+        self.maps = (3 if with_5x5 else 2) * wide + narrow
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, maps_in, y, x) to (n, maps, y, x)."""
+        branches = [self.branch_1x1(x)]
+        if self.with_5x5:
+            branches.append(self.branch_5x5(self.into_5x5(x)))
+        branches += [self.branch_3x3(self.into_3x3(x)), average_pool_same(self.into_pool(x))]
+        return torch.cat(branches, dim=1)
+
+
+def images_first(cubes: Tensor) -> Tensor:
+    """View cubes (n, y, x, band) as images (n, band, y, x): torch's channels-last layout, no copy."""
+    return cubes.permute(0, 3, 1, 2)
+
+
+def flatten_with_ebv(x: Tensor, ebv: Tensor) -> Tensor:
+    """Flatten maps (n, maps, y, x) over (y, x, map) and append E(B-V) (n,) as the last feature."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(1), ebv.to(x.dtype).reshape(-1, 1)], dim=1)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, scheme: str, seed: int) -> nn.Module:
+    """Draw a network's initial weights, the same on every device.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Made of `Convolution` and `Dense` layers, on the CPU.
+    scheme : {"he", "paper"}
+        ``paper``: Xavier (uniform), biases 0.1, PReLU slopes 0. ``he``: normal of variance 2 / fan-in, biases 0, slopes 0;
+        the last layer's weights 0, so that training starts from equal logits (He et al. 2015).
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    nn.Module
+        The same network.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layers = [module for module in network.modules() if isinstance(module, Convolution | Dense)]
+    for layer in layers:
+        area = layer.weight[0, 0].numel()
+        fan_in, fan_out = layer.weight.shape[1] * area, layer.weight.shape[0] * area
+        if scheme == "paper":
+            bound = math.sqrt(6 / (fan_in + fan_out))
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.fill_(0.1)
+        elif scheme == "he":
+            layer.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
+            layer.bias.zero_()
+        else:
+            raise ValueError(f"unknown initialisation {scheme!r}")
+        if isinstance(layer, Convolution):
+            layer.slope.zero_()
+    if scheme == "he":
+        layers[-1].weight.zero_()
+    return network

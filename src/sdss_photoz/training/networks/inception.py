@@ -1,0 +1,39 @@
+"""The network of Pasquet et al. 2018 (A&A 621, A26), as its published code builds it."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sdss_photoz.survey import BANDS
+from sdss_photoz.training.layers import Convolution, Dense, Inception, flatten_with_ebv, images_first
+
+
+class Network(nn.Module):
+    """Five inception blocks and three dense layers: 27,596,372 parameters at 180 bins.
+
+    Parameters
+    ----------
+    bins : int
+        Redshift bins.
+    """
+
+    def __init__(self, bins: int):
+        super().__init__()
+        self.conv0 = Convolution(len(BANDS), 64, 5)
+        self.inception0 = Inception(64, 48, 64)
+        self.inception1 = Inception(self.inception0.maps, 64, 92)
+        self.inception2 = Inception(self.inception1.maps, 92, 128)
+        self.inception3 = Inception(self.inception2.maps, 92, 128)
+        self.inception4 = Inception(self.inception3.maps, 92, 128, with_5x5=False)
+        self.dense0 = Dense(8 * 8 * self.inception4.maps + 1, 1096)
+        self.dense1 = Dense(1096, 1096)
+        self.dense2 = Dense(1096, bins)
+
+    def forward(self, cubes: Tensor, ebv: Tensor) -> Tensor:
+        """Logits (n, bins) for cubes (n, 64, 64, 5) and E(B-V) (n,)."""
+        x = F.avg_pool2d(self.conv0(images_first(cubes)), 2)
+        x = F.avg_pool2d(self.inception1(self.inception0(x)), 2)
+        x = F.avg_pool2d(self.inception3(self.inception2(x)), 2)
+        x = flatten_with_ebv(self.inception4(x), ebv)
+        x = F.relu(self.dense0(x))
+        x = F.relu(self.dense1(x))
+        return self.dense2(x)

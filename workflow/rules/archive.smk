@@ -1,0 +1,103 @@
+# Stage archive: the catalogue and the frames.
+
+
+# Simulate a sky and put it behind the archive's doors: a catalogue to query and frames in the archive's layout.
+rule build_embedded_archive:
+    output:
+        catalog=f"{RUN}/archive/catalog.duckdb",
+        frames=f"{RUN}/archive/frames.csv",
+    log:
+        f"{RUN}/logs/build_embedded_archive.log",
+    benchmark:
+        f"{RUN}/benchmarks/build_embedded_archive.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 8
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        settings=CONFIG.embedded.params(),
+        release=CONFIG.archive.release,
+        version=VERSION["embedded"],
+    message:
+        "Simulating the sky of the embedded archive"
+    script:
+        "../scripts/build_embedded_archive.py"
+
+
+# Ask the archive for the galaxies of the sample, as the survey's tables have them.
+rule query_galaxies:
+    input:
+        catalog=rules.build_embedded_archive.output.catalog,
+    output:
+        galaxies=f"{RUN}/archive/galaxies.parquet",
+    log:
+        f"{RUN}/logs/query_galaxies.log",
+    benchmark:
+        f"{RUN}/benchmarks/query_galaxies.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=CONFIG.archive.params(),
+        version=VERSION["archive"],
+    message:
+        "Querying galaxies"
+    script:
+        "../scripts/query_galaxies.py"
+
+
+# Ask the archive where each field lies on the sky.
+rule query_fields:
+    input:
+        catalog=rules.build_embedded_archive.output.catalog,
+    output:
+        fields=f"{RUN}/archive/fields.parquet",
+    log:
+        f"{RUN}/logs/query_fields.log",
+    benchmark:
+        f"{RUN}/benchmarks/query_fields.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        release=CONFIG.archive.release,
+        version=VERSION["archive"],
+    message:
+        "Querying fields"
+    script:
+        "../scripts/query_fields.py"
+
+
+# Have every frame that one chunk of galaxies needs at hand, whole, and list them.
+rule download_frames:
+    input:
+        archive=rules.build_embedded_archive.output.frames,
+        galaxies=f"{RUN}/sample/galaxies.parquet",
+        fields=rules.query_fields.output.fields,
+    output:
+        manifest=f"{RUN}/archive/frames/chunk-{{chunk}}.parquet",
+    log:
+        f"{RUN}/logs/download_frames/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/download_frames/chunk-{{chunk}}.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=600,
+    params:
+        release=CONFIG.archive.release,
+        version=VERSION["archive"],
+    message:
+        "Frames of chunk {wildcards.chunk}"
+    script:
+        "../scripts/download_frames.py"

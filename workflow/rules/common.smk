@@ -1,0 +1,95 @@
+# The checked configuration, and the small functions that the rules share.
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+
+SRC = str(Path(workflow.basedir) / "src")
+sys.path.insert(0, SRC)
+os.environ["PYTHONPATH"] = os.pathsep.join([SRC, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+from sdss_photoz.config import check
+from sdss_photoz.errors import UserError
+
+try:
+    CONFIG = check(config)
+except UserError as error:
+    raise SystemExit(f"Configuration: {error}") from None
+
+RUN = str(CONFIG.folder)
+VERSION = {
+    stage: import_module(f"sdss_photoz.{stage}").VERSION
+    for stage in (
+        "archive",
+        "embedded",
+        "sample",
+        "cubes",
+        "training",
+        "evaluation",
+        "report",
+    )
+}
+CHUNKS = range(CONFIG.sample.chunks)
+
+
+wildcard_constraints:
+    trial="[A-Za-z0-9_]+",
+    chunk=r"\d+",
+    fold=r"\d+",
+    member=r"\d+",
+
+
+def folds(trial):
+    """Numbers of a trial's test folds: one for each fold and repeat."""
+    return range(CONFIG.trials[trial].folds.count * CONFIG.trials[trial].folds.repeats)
+
+
+def trial_folds(wildcards):
+    """Folds, regions and all else that deals the galaxies of one trial."""
+    folds = CONFIG.trials[wildcards.trial].folds
+    names = {region.removeprefix("not ") for region in (folds.train_in, folds.test_in) if region is not None}
+    regions = {name: CONFIG.regions[name].model_dump(mode="json") for name in sorted(names)}
+    return {"folds": folds.params(), "regions": regions}
+
+
+def trial_training(wildcards):
+    """The training block as it holds for one trial."""
+    return CONFIG.trial_training(wildcards.trial).params()
+
+
+def trial_threads(wildcards):
+    """Threads of CPU training, which enter the result: Snakemake grants at most its cores."""
+    return CONFIG.trial_training(wildcards.trial).cpu_threads
+
+
+def trial_models(wildcards):
+    """The ensemble of one fold."""
+    return expand(
+        "{run}/training/{trial}/fold-{fold}/member-{member}.safetensors",
+        run=RUN,
+        trial=wildcards.trial,
+        fold=wildcards.fold,
+        member=range(CONFIG.trials[wildcards.trial].members),
+    )
+
+
+def trial_pdfs(wildcards):
+    """The distributions of all folds of one trial."""
+    return expand(
+        "{run}/training/{trial}/fold-{fold}/pdfs.parquet",
+        run=RUN,
+        trial=wildcards.trial,
+        fold=folds(wildcards.trial),
+    )
+
+
+def histories(wildcards):
+    """The training histories of all trials, folds and members."""
+    return [
+        f"{RUN}/training/{trial}/fold-{fold}/member-{member}.history.csv"
+        for trial, settings in CONFIG.trials.items()
+        for fold in folds(trial)
+        for member in range(settings.members)
+    ]

@@ -1,0 +1,31 @@
+# Stage evaluation: distributions, scores with their errors, and the baselines.
+
+
+# Score one trial beside the archive's redshifts and local-linear regression on the same galaxies.
+rule evaluate_trial:
+    input:
+        galaxies=rules.select_galaxies.output.galaxies,
+        folds=rules.assign_folds.output.folds,
+        quality=expand(rules.make_cubes.output.quality, chunk=CHUNKS),
+        pdfs=trial_pdfs,
+    output:
+        photoz=f"{RUN}/evaluation/{{trial}}/photoz.parquet",
+        ensemble=f"{RUN}/evaluation/{{trial}}/photoz.hdf5",
+        metrics=f"{RUN}/evaluation/{{trial}}/metrics.json",
+    log:
+        f"{RUN}/logs/evaluate_trial/{{trial}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/evaluate_trial/{{trial}}.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=CONFIG.evaluation.params(),
+        version=VERSION["evaluation"],
+    message:
+        "Evaluating {wildcards.trial}"
+    script:
+        "../scripts/evaluate_trial.py"

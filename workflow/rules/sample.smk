@@ -1,0 +1,52 @@
+# Stage sample: which galaxies, in which order, in which fold.
+
+
+# Keep each galaxy once, order them along the sky, cut the order into chunks.
+rule select_galaxies:
+    input:
+        galaxies=rules.query_galaxies.output.galaxies,
+    output:
+        galaxies=f"{RUN}/sample/galaxies.parquet",
+        counts=f"{RUN}/sample/counts.csv",
+    log:
+        f"{RUN}/logs/select_galaxies.log",
+    benchmark:
+        f"{RUN}/benchmarks/select_galaxies.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=CONFIG.sample.params(),
+        version=VERSION["sample"],
+    message:
+        "Selecting galaxies"
+    script:
+        "../scripts/select_galaxies.py"
+
+
+# Deal the galaxies of one trial into training, validation and test parts.
+rule assign_folds:
+    input:
+        galaxies=rules.select_galaxies.output.galaxies,
+    output:
+        folds=f"{RUN}/sample/folds-{{trial}}.parquet",
+    log:
+        f"{RUN}/logs/assign_folds/{{trial}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/assign_folds/{{trial}}.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=trial_folds,
+        version=VERSION["sample"],
+    message:
+        "Folds of trial {wildcards.trial}"
+    script:
+        "../scripts/assign_folds.py"

@@ -1,0 +1,61 @@
+# Stage training: a network per trial, fold and member, and what it predicts.
+
+
+# Train one member of the ensemble of one fold.
+rule train_member:
+    input:
+        galaxies=rules.select_galaxies.output.galaxies,
+        folds=rules.assign_folds.output.folds,
+        store=rules.create_store.output,
+        shards=expand(rules.make_cubes.output, chunk=CHUNKS),
+    output:
+        model=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.safetensors",
+        history=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.history.csv",
+    log:
+        f"{RUN}/logs/train_member/{{trial}}-{{fold}}-{{member}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/train_member/{{trial}}-{{fold}}-{{member}}.tsv"
+    conda:
+        "../../envs/training.yaml"
+    threads: trial_threads
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=1,
+    params:
+        settings=trial_training,
+        version=VERSION["training"],
+    message:
+        "Training {wildcards.trial}, fold {wildcards.fold}, member {wildcards.member}"
+    script:
+        "../scripts/train_member.py"
+
+
+# Predict the test galaxies of one fold with each member of its ensemble.
+rule predict_fold:
+    input:
+        galaxies=rules.select_galaxies.output.galaxies,
+        folds=rules.assign_folds.output.folds,
+        store=rules.create_store.output,
+        shards=expand(rules.make_cubes.output, chunk=CHUNKS),
+        models=trial_models,
+    output:
+        pdfs=f"{RUN}/training/{{trial}}/fold-{{fold}}/pdfs.parquet",
+    log:
+        f"{RUN}/logs/predict_fold/{{trial}}-{{fold}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/predict_fold/{{trial}}-{{fold}}.tsv"
+    conda:
+        "../../envs/training.yaml"
+    threads: trial_threads
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=1,
+    params:
+        settings=trial_training,
+        version=VERSION["training"],
+    message:
+        "Predicting {wildcards.trial}, fold {wildcards.fold}"
+    script:
+        "../scripts/predict_fold.py"
