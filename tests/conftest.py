@@ -35,3 +35,9 @@ def need_program():
                 skip(f"{name} is not installed")
 
     return need
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the project."""
+    return ROOT

@@ -266,3 +266,36 @@ def load(path) -> Config:
 def json_schema() -> dict:
     """JSON schema of the configuration, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def _rows(model, prefix=""):
+    """Rows (key, kind, default, meaning) of a model's keys, blocks opened in place."""
+    for key, field in model.model_fields.items():
+        if isinstance(field.default, Block):
+            yield from _rows(type(field.default), f"{prefix}{key}.")
+            continue
+        default = "none" if field.default is None else repr(field.default)
+        if key == "trials":
+            default = "one, images"
+        yield f"{prefix}{key}", field.json_schema_extra["kind"], default, field.description
+        if key in ("trials", "regions"):
+            yield from _rows(Trial if key == "trials" else Region, f"{prefix}{key}.NAME.")
+
+
+def documentation() -> str:
+    """The table of all keys, as Markdown."""
+    lines = [
+        "# Configuration",
+        "",
+        "Written by `make docs` from the models in `src/sdss_photoz/config.py`.",
+        "*what* keys enter the results: a change reruns the stages that use them. *how* keys rerun nothing.",
+        "",
+        "| key | kind | default | meaning |",
+        "|---|---|---|---|",
+        *(f"| `{key}` | {kind} | `{default}` | {meaning} |" for key, kind, default, meaning in _rows(Config)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(documentation(), end="")
