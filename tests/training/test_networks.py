@@ -1,14 +1,11 @@
 """The networks are what the paper and its published code say."""
 
 import csv
-import math
 
 import numpy as np
-import pytest
 import torch
 
-from sdss_photoz.errors import UserError
-from sdss_photoz.training.networks import build, names
+from sdss_photoz.training.networks import build
 
 
 def _published_variables(shared_data):
@@ -30,9 +27,7 @@ def test_inception_has_the_published_number_of_parameters():
 
 
 def test_inception_has_the_published_variables_in_their_order(shared_data):
-    published = [
-        _torch_layout(np.empty(shape, dtype=bool)).shape for _, shape in _published_variables(shared_data)
-    ]
+    published = [_torch_layout(np.empty(shape, dtype=bool)).shape for _, shape in _published_variables(shared_data)]
     assert len(published) == 93
     assert [tuple(p.shape) for p in build("inception").parameters()] == published
 

@@ -1,0 +1,105 @@
+"""Choice of the device: a free GPU for each job, or the CPU."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from sdss_photoz.errors import UserError
+
+POLL_SECONDS = 2.0
+
+
+def visible_gpus() -> list[str]:
+    """Identifiers of the GPUs that this job may use, in torch's order.
+
+    CUDA_VISIBLE_DEVICES and the scheduler's choice are respected, for torch sees no others; the identifier is the card's
+    own, so that two jobs that count differently mean the same card.
+    """
+    if not torch.cuda.is_available():
+        return []
+    return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def claim(device: str = "auto", folder: Path | None = None) -> Iterator[torch.device]:
+    """Hold a device: a free GPU, that no other job on this machine then takes, or the CPU.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        auto: a GPU where there is one, waiting for a free one; otherwise the CPU, said in one line.
+    folder : Path, optional
+        Where the lock file of each GPU lies; default: the machine's temporary folder.
+
+    Yields
+    ------
+    torch.device
+        The device; its lock falls when the block ends or the process dies.
+
+    Raises
+    ------
+    UserError
+        Where a GPU is demanded and there is none.
+    """
+    gpus = [] if device == "cpu" else visible_gpus()
+    if not gpus:
+        if device == "cuda":
+            raise UserError(
+                "training.device is cuda, but this machine shows no GPU to PyTorch: install a CUDA build of PyTorch, "
+                "free a GPU through CUDA_VISIBLE_DEVICES, or set training.device to auto or cpu."
+            )
+        if device == "auto":
+            print("no GPU is visible: computing on the CPU", file=sys.stderr)
+        yield torch.device("cpu")
+        return
+    lock, index = _lock_a_free_one(gpus, folder or Path(tempfile.gettempdir()))
+    try:
+        yield torch.device("cuda", index)
+    finally:
+        lock.release()
+
+
+def _lock_a_free_one(gpus: list[str], folder: Path) -> tuple[FileLock, int]:
+    """Take the lock of the first free GPU; wait while all are taken."""
+    waiting = False
+    while True:
+        for index, gpu in enumerate(gpus):
+            lock = FileLock(folder / f"sdss-photoz-gpu-{gpu}.lock", mode=0o666)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            return lock, index
+        if not waiting:
+            print(f"all {len(gpus)} GPUs are taken by other jobs: waiting for one", file=sys.stderr)
+            waiting = True
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads within the block: another number gives other weights within a few steps."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def arithmetic(device: torch.device) -> torch.dtype:
+    """Number format of convolutions and dense layers in training: bfloat16 where the device has instructions for it.
+
+    Weights, their updates, the logits' softmax and the loss are float32 in either case.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    capable = os.environ.get("SDSS_PHOTOZ_FLOAT32") != "1" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if capable else torch.float32

@@ -1,0 +1,254 @@
+"""Train one member of an ensemble, whatever interrupts it."""
+
+import math
+import signal
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sdss_photoz import files, training
+from sdss_photoz.config import Training
+from sdss_photoz.errors import UserError
+from sdss_photoz.progress import progress
+from sdss_photoz.training.checkpoint import Checkpoints, State
+from sdss_photoz.training.data import Examples, entropy
+from sdss_photoz.training.device import arithmetic, cpu_threads
+from sdss_photoz.training.model import save_model
+from sdss_photoz.training.networks import build
+from sdss_photoz.training.order import Sequence, random_words
+from sdss_photoz.training.step import adam, learning_rate, train_step, validation_loss
+
+LOOK_EVERY = 100  # steps between looks at the loss: each makes a GPU wait
+LEARNED = 0.5  # nat below the entropy of the redshifts: less, and the network has not left the prior
+
+
+def train_member(
+    train: Examples,
+    validation: Examples,
+    settings: Training,
+    fold: int,
+    member: int,
+    model_path,
+    history_path,
+    checkpoint_folder,
+    label: str = "training",
+) -> pd.DataFrame:
+    """Train a network; write the weights of its best epoch, by validation loss, and its history.
+
+    The same arguments give the same bytes on a CPU, also when the training was killed and started again.
+
+    Parameters
+    ----------
+    train, validation : Examples
+        Galaxies on the device where the training is to run.
+    settings : config.Training
+        The block of the configuration.
+    fold, member : int
+        What order, symmetries and initial weights follow from, with `settings.seed`.
+    model_path, history_path : str or Path
+        Outputs: safetensors and csv.
+    checkpoint_folder : str or Path
+        Where to keep checkpoints; removed in the end.
+    label : str
+        Name on the line of progress.
+
+    Returns
+    -------
+    DataFrame
+        The history: epoch, train_loss, validation_loss, learning_rate, best (True in one row).
+
+    Raises
+    ------
+    UserError
+        Where there are too few galaxies, or the loss is no longer a number.
+    """
+    _check_counts(train, validation, settings, label)
+    run = _Run(train, validation, settings, fold, member, Checkpoints(checkpoint_folder, ""), label)
+    with cpu_threads(settings.cpu_threads), _stop_on_sigterm() as stop:
+        run.go(stop)
+    history = pd.DataFrame(run.state.history)
+    history["best"] = history.index == history["validation_loss"].idxmin()
+    best = history[history["best"]].iloc[0]
+    prior = entropy(train.labels.cpu().numpy())
+    if best["validation_loss"] > prior - LEARNED:
+        print(
+            f"{label}: the validation loss, {best['validation_loss']:.3f}, is not {LEARNED} below the entropy of the "
+            f"redshifts, {prior:.3f}: the network has hardly learned; train for more epochs or change "
+            "training.learning_rate",
+            file=sys.stderr,
+        )
+    description = {
+        **{key: getattr(settings, key) for key in ("network", "bins", "stretch")},
+        **{"fold": fold, "member": member, "epoch": int(best["epoch"]), "version": training.VERSION},
+    }
+    files.write_csv(history_path, history)
+    save_model(model_path, run.best_weights(), description)
+    run.checkpoints.remove()
+    return history
+
+
+def _check_counts(train: Examples, validation: Examples, settings: Training, label: str) -> None:
+    if len(validation) == 0:
+        raise UserError(f"{label} has no validation galaxies: raise folds.validation_fraction or the sample.")
+    if len(train) < settings.batch:
+        raise UserError(
+            f"{label} has {len(train)} training galaxies, fewer than training.batch, {settings.batch}: "
+            f"{'lower training.batch' if len(train) else 'widen the sample or the trial’s training part'}."
+        )
+
+
+@contextmanager
+def _stop_on_sigterm():
+    """Turn SIGTERM, a scheduler's notice, into a flag: yield a function that tells whether it came."""
+    came = []
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+    except ValueError:  # signals reach the main thread alone
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(self, train, validation, settings, fold, member, checkpoints, label):
+        self.train, self.validation, self.settings, self.label = train, validation, settings, label
+        self.device = train.cubes.device
+        self.arithmetic = arithmetic(self.device)
+        self.checkpoints = checkpoints
+        checkpoints.digest = files.digest(
+            [
+                {key: value for key, value in settings.model_dump().items() if key in _what_keys(settings)},
+                {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},
+                [training.VERSION, torch.__version__, self.device.type, str(self.arithmetic)],
+            ]
+        )
+        seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
+        network = build(settings.network, settings.bins, settings.initialisation, seed)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = adam(self.network)
+        self.sequence = Sequence(len(train), settings.batch, settings.seed, fold, member, settings.augment)
+        self.steps = self.sequence.steps(settings.epochs)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.best = {}
+        self.state = State()
+
+    def go(self, stop) -> None:
+        """Run all steps that are not done yet."""
+        self._resume()
+        saved = time.monotonic()
+        bar = progress(
+            total=self.settings.epochs * len(self.train),
+            initial=min(self.state.step * self.settings.batch, self.settings.epochs * len(self.train)),
+            unit="galaxy",
+            label=self.label,
+        )
+        with bar:
+            while self.state.step < self.steps:
+                self._step()
+                bar.update(min(self.settings.batch, bar.total - bar.n))
+                while self.state.step >= self.sequence.steps(self.state.epoch + 1):
+                    self._end_epoch()
+                    row = self.state.history[-1]
+                    bar.set_postfix(epoch=row["epoch"], loss=row["train_loss"], validation=row["validation_loss"])
+                    if time.monotonic() - saved >= 60 * self.settings.checkpoint_minutes:
+                        self._save()
+                        saved = time.monotonic()
+                    if self.state.step >= self.steps:
+                        break
+                if stop():
+                    self._save()
+                    print(
+                        f"{self.label}: stopped by SIGTERM, a rerun goes on after step {self.state.step}",
+                        file=sys.stderr,
+                    )
+                    raise SystemExit(128 + signal.SIGTERM)
+
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        return self.best
+
+    def _step(self) -> None:
+        step = self.state.step
+        index, symmetry = (torch.from_numpy(part).to(self.device) for part in self.sequence.batch(step))
+        batch = self.train.batch(index, symmetry if self.settings.augment else None)
+        rate = learning_rate(self.settings, step, self.steps)
+        self.loss_sum += train_step(self.network, self.optimizer, batch, rate, self.arithmetic)
+        self.state.step += 1
+        if self.device.type == "cpu" or self.state.step % LOOK_EVERY == 0:
+            self._look()
+
+    def _look(self) -> None:
+        """Refuse to go on with a loss that is no number."""
+        if not math.isfinite(self.loss_sum.item()):
+            raise UserError(
+                f"{self.label}: the loss is no longer a number in epoch {self.state.epoch + 1}, step {self.state.step}: "
+                f"lower training.learning_rate ({self.settings.learning_rate:g}) or change training.stretch "
+                f"({self.settings.stretch})."
+            )
+
+    def _end_epoch(self) -> None:
+        self._look()
+        epoch, step = self.state.epoch, self.state.step
+        index = torch.arange(len(self.validation), device=self.device)
+        loss = validation_loss(self.network, self.validation, index)
+        if not math.isfinite(loss):
+            self.loss_sum += math.nan
+            self._look()
+        if not self.state.history or loss < min(row["validation_loss"] for row in self.state.history):
+            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        taken = step - (self.sequence.steps(epoch) if epoch else 0)
+        self.state.history.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": self.loss_sum.item() / max(taken, 1),
+                "validation_loss": loss,
+                "learning_rate": learning_rate(self.settings, step - 1, self.steps),
+            }
+        )
+        self.loss_sum.zero_()
+        self.state.epoch += 1
+
+    def _save(self) -> None:
+        named = dict(self.network.named_parameters())
+        moments = {
+            f"adam/{key}/{name}": self.optimizer.state[parameter][key]
+            for name, parameter in named.items()
+            for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+        weights = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
+        best = {f"best/{name}": value for name, value in self.best.items()}
+        self.state.tensors = {**weights, **moments, **best, "loss_sum": self.loss_sum}
+        self.checkpoints.save(self.state)
+
+    def _resume(self) -> None:
+        state = self.checkpoints.load()
+        if state is None:
+            return
+        print(f"{self.label}: going on after step {state.step} of {self.steps}", file=sys.stderr)
+        part = {kind: {} for kind in ("weights", "adam", "best", "loss_sum")}
+        for name, value in state.tensors.items():
+            kind, _, rest = name.partition("/")
+            part[kind][rest] = value.to(self.device)
+        self.network.load_state_dict(part["weights"])
+        for name, parameter in self.network.named_parameters():
+            self.optimizer.state[parameter] = {
+                key: part["adam"][f"{key}/{name}"].clone(memory_format=torch.preserve_format)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.best = part["best"]
+        self.loss_sum = part["loss_sum"][""]
+        self.state = State({}, state.step, state.epoch, state.history)
+
+
+def _what_keys(settings: Training) -> set[str]:
+    """Keys of the block that enter results."""
+    fields = type(settings).model_fields
+    return {key for key, field in fields.items() if (field.json_schema_extra or {}).get("kind") != "how"}

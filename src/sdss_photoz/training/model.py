@@ -1,0 +1,58 @@
+"""The file of a trained network: safetensors, with what is needed to use it."""
+
+import json
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from sdss_photoz import files
+from sdss_photoz.errors import UserError
+from sdss_photoz.training.networks import build
+
+KEY = "sdss_photoz"  # one entry with all: safetensors writes several entries in random order
+
+
+def save_model(path, weights: dict[str, torch.Tensor], description: dict) -> None:
+    """Write weights, and a description (JSON values) in the file's metadata, whole."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    with files.whole(path) as part:
+        save_file(weights, part, metadata={KEY: json.dumps(description, sort_keys=True)})
+
+
+def load_model(path, network: str, bins: int) -> tuple[nn.Module, dict]:
+    """Read a trained network.
+
+    Parameters
+    ----------
+    path : str or Path
+        File of `save_model`.
+    network, bins : str, int
+        The network and the number of redshift bins that the caller expects.
+
+    Returns
+    -------
+    nn.Module, dict
+        The network, ready to predict, and its description.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, damaged, or holds another network or other bins.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is not a whole model file ({error}): delete it and train again.") from None
+    found = description.get("network"), description.get("bins")
+    if found != (network, bins):
+        raise UserError(
+            f"{path} holds network {found[0]} with {found[1]} bins, but {network} with {bins} bins is expected: "
+            "give the settings that it was trained with, or train again."
+        )
+    module = build(network, bins)
+    module.load_state_dict(weights)
+    return module.eval(), description

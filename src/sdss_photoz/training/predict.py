@@ -1,0 +1,76 @@
+"""Redshift distributions of galaxies from trained networks."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import nn
+
+from sdss_photoz.cubes.store import load_cubes
+from sdss_photoz.progress import progress
+from sdss_photoz.training.step import logits
+from sdss_photoz.training.stretch import stretch
+
+PIECE = 1024  # galaxies whose cubes are held at once: 84 MB
+BATCH = 128
+
+
+@torch.no_grad()
+def predict_cubes(
+    network: nn.Module, cubes: np.ndarray, ebv: np.ndarray, kind: str, device: torch.device
+) -> np.ndarray:
+    """Distributions (n, bins) float32, each summing to 1, of cubes (n, 64, 64, 5) in nanomaggies and E(B-V) (n,)."""
+    parts = []
+    for start in range(0, len(cubes), BATCH):
+        flux = torch.from_numpy(cubes[start : start + BATCH]).to(device)
+        reddening = torch.from_numpy(ebv[start : start + BATCH]).to(device)
+        scores = logits(network, stretch(flux, kind), reddening, torch.float32)
+        parts.append(scores.softmax(dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def predict_fold(
+    galaxies: pd.DataFrame, store, networks: list[tuple[int, nn.Module]], kind: str, bins: int, device: torch.device
+) -> pa.Table:
+    """Distributions of galaxies by each member of an ensemble.
+
+    Parameters
+    ----------
+    galaxies : DataFrame
+        With columns object_id, row and ebv.
+    store : str or Path
+        The Zarr store of cubes.
+    networks : list of (int, nn.Module)
+        Number and network of each member.
+    kind : str
+        Stretch of the flux.
+    bins : int
+        Redshift bins.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns object_id (int64), member (int64) and pdf (bins float32, the probability of each bin); a row per member
+        and galaxy, member by member, in the order of `galaxies`.
+    """
+    pdfs = np.empty((len(networks), len(galaxies), bins), dtype=np.float32)
+    ebv = galaxies["ebv"].to_numpy(np.float32)
+    rows = galaxies["row"].to_numpy()
+    with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
+        for start in range(0, len(galaxies), PIECE):
+            part = slice(start, start + PIECE)
+            cubes = load_cubes(store, rows[part])
+            for place, (_, network) in enumerate(networks):
+                pdfs[place, part] = predict_cubes(network, cubes, ebv[part], kind, device)
+            bar.update(len(cubes))
+    members = np.repeat(np.array([member for member, _ in networks], dtype=np.int64), len(galaxies))
+    values = pa.array(pdfs.reshape(-1))
+    return pa.table(
+        {
+            "object_id": np.tile(galaxies["object_id"].to_numpy(np.int64), len(networks)),
+            "member": members,
+            "pdf": pa.FixedSizeListArray.from_arrays(values, bins),
+        }
+    )

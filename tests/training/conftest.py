@@ -1,0 +1,34 @@
+"""Galaxies that the tests of training share: synthetic, learnable, no rendered sky needed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sdss_photoz.cubes.store import create_store, write_shard
+from sdss_photoz.training.synthetic import draw_population, render
+
+
+def make_run(folder, count: int, seed: int = 0):
+    """A store of synthetic cubes with its tables of galaxies and folds: one fold, a tenth validation, a tenth test."""
+    population = draw_population(count, seed)
+    cubes = render(population, seed).numpy()
+    store = folder / "cubes.zarr"
+    create_store(store, count, 1, "synthetic")
+    write_shard(store, 0, cubes, np.ones((count, 5), dtype=np.uint16))
+    galaxies = pd.DataFrame(
+        {
+            "object_id": 1237648720000000000 + np.arange(count),
+            "row": np.arange(count),
+            "z_spec": population["z"],
+            "ebv": population["ebv"],
+        }
+    )
+    roles = np.where(np.arange(count) % 10 == 3, "validation", np.where(np.arange(count) % 10 == 7, "test", "train"))
+    folds = pd.DataFrame({"object_id": galaxies["object_id"], "fold": 0, "group": 0, "role_0": roles})
+    return galaxies, folds, store
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """(galaxies, folds, store) of 120 synthetic galaxies."""
+    return make_run(tmp_path_factory.mktemp("small_run"), 120)
