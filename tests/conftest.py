@@ -41,3 +41,7 @@ def need_program():
 def root() -> Path:
     """Root of the project."""
     return ROOT
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-golden", action="store_true", help="write tests/workflow/golden.json anew")

@@ -196,6 +196,16 @@ class Config(Block):
         """Folder of the run's results, relative to the working directory."""
         return Path("results") / self.run
 
+    @property
+    def sas(self) -> str:
+        """URL of the archive's frames: the configured one, or the embedded archive's."""
+        return self.archive.sas or (self.folder / "archive" / "sas").resolve().as_uri()
+
+    @property
+    def mirror(self) -> Path:
+        """Folder where fetched frames are kept."""
+        return Path(self.archive.mirror or self.folder / "archive" / "sas")
+
 
 def _known_keys(model, path):
     """Keys that are allowed at the place `path` (a tuple of keys) of a model; empty where any key is."""

@@ -7,6 +7,7 @@ import sys
 import jsonschema
 import pytest
 import yaml
+
 from sdss_photoz import config
 from sdss_photoz.errors import UserError
 

@@ -64,6 +64,11 @@ def trial_threads(wildcards):
     return CONFIG.trial_training(wildcards.trial).cpu_threads
 
 
+def trial_fold_count(wildcards):
+    """Folds of one repeat of a trial."""
+    return CONFIG.trials[wildcards.trial].folds.count
+
+
 def trial_models(wildcards):
     """The ensemble of one fold."""
     return expand(

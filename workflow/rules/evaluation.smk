@@ -24,6 +24,7 @@ rule evaluate_trial:
         runtime=60,
     params:
         settings=CONFIG.evaluation.params(),
+        fold_count=trial_fold_count,
         version=VERSION["evaluation"],
     message:
         "Evaluating {wildcards.trial}"

@@ -1,0 +1,61 @@
+"""The tiny run, made once for all tests of the workflow."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(items):
+    """All tests of this folder share one tiny run, hence one worker."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("workflow"))
+
+
+class Workflow:
+    """Snakemake as a user types it, in a working directory of its own."""
+
+    def __init__(self, directory: Path, configfile: Path = ROOT / "tests" / "tiny.yaml"):
+        self.directory, self.configfile = directory, configfile
+        self.results = directory / "results" / "tiny"
+
+    def command(self, *arguments, config=()):
+        words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", self.directory]
+        words += ["--configfile", self.configfile, *arguments]
+        return [str(word) for word in (*words, *(["--config", *config] if config else []))]
+
+    def run(self, *arguments, config=(), timeout=600, check=False):
+        done = subprocess.run(
+            ["timeout", "-s", "INT", str(timeout), *self.command(*arguments, config=config)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+        if check and done.returncode:
+            pytest.fail(f"snakemake {' '.join(map(str, arguments))} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def copy(self, directory: Path) -> "Workflow":
+        """The same run in another place, with what Snakemake knows of it."""
+        shutil.copytree(self.directory, directory)
+        return Workflow(directory, self.configfile)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Workflow:
+    """The finished tiny run; tests that change files take a copy."""
+    workflow = Workflow(tmp_path_factory.mktemp("tiny"))
+    workflow.run("--cores", "2", check=True)
+    return workflow
+
+
+@pytest.fixture
+def another(tmp_path) -> Workflow:
+    """A workflow in an empty directory."""
+    return Workflow(tmp_path / "work")

@@ -1,0 +1,113 @@
+"""A change of one key reruns exactly the stages that use it and those after; *how* keys rerun nothing."""
+
+import re
+
+import pytest
+
+from sdss_photoz import config
+
+REPORT = {"report"}
+EVALUATION = {"evaluate_trial"} | REPORT
+PREDICTION = {"predict_fold"} | EVALUATION
+TRAINING = {"train_member"} | PREDICTION
+FOLDS = {"assign_folds"} | TRAINING
+CUBES = {"create_store", "download_frames", "make_cubes"}
+SAMPLE = {"select_galaxies"} | CUBES | FOLDS
+ARCHIVE = {"query_galaxies", "query_fields"} | SAMPLE
+SKY = {"build_embedded_archive"} | ARCHIVE
+NOTHING = set()
+
+# key: (another value than that of the tiny run, the rules that must run again)
+RADIUS = {
+    "archive.release": (13, SKY),
+    "archive.query": ("paper", {"query_galaxies"} | SAMPLE),
+    "archive.sas": ("file:///nowhere", NOTHING),
+    "archive.mirror": ("/nowhere", NOTHING),
+    "archive.missing_fraction": (0.5, NOTHING),
+    "embedded.seed": (1, SKY),
+    "embedded.fields": (3, SKY),
+    "embedded.galaxies_per_field": (71, SKY),
+    "embedded.visits": (3, SKY),
+    "sample.r_max": (17.5, SAMPLE),
+    "sample.z_max": (0.3, SAMPLE),
+    "sample.match_radius": (3.0, SAMPLE),
+    "sample.chunks": (3, SAMPLE),
+    "training.network": ("inception", TRAINING),
+    "training.bins": (90, TRAINING),
+    "training.epochs": (3, TRAINING),
+    "training.batch": (32, TRAINING),
+    "training.learning_rate": (0.5, TRAINING),
+    "training.schedule": ("step", TRAINING),
+    "training.warmup": (0.3, TRAINING),
+    "training.initialisation": ("paper", TRAINING),
+    "training.stretch": ("sqrt", TRAINING),
+    "training.augment": (False, TRAINING),
+    "training.seed": (5, TRAINING),
+    "training.cpu_threads": (2, TRAINING),
+    "training.device": ("cpu", NOTHING),
+    "training.checkpoint_minutes": (1.0, NOTHING),
+    "trials.images.members": (2, TRAINING),
+    "trials.images.training": ({"epochs": 3}, TRAINING),
+    "trials.images.folds.count": (3, FOLDS),
+    "trials.images.folds.by": ("galaxy", FOLDS),
+    "trials.images.folds.group_radius": (20.0, FOLDS),
+    "trials.images.folds.validation_fraction": (0.2, FOLDS),
+    "trials.images.folds.train_fraction": (0.3, FOLDS),
+    "trials.images.folds.repeats": (2, FOLDS),
+    "trials.images.folds.seed": (3, FOLDS),
+    "evaluation.bootstrap": (60, EVALUATION),
+    "evaluation.bootstrap_nside": (32, EVALUATION),
+    "evaluation.neighbours": (30, EVALUATION),
+    "evaluation.outlier": (0.06, EVALUATION),
+    "evaluation.seed": (8, EVALUATION),
+    "report.title": ("Another title", REPORT),
+    "report.examples": (2, REPORT),
+}
+ELSEWHERE = {"run", "archive.service", "regions"}  # another folder; one value only; only through the two keys below
+REGION_KEYS = {"trials.images.folds.train_in", "trials.images.folds.test_in"}
+
+
+def keys():
+    """Every key of the models, with the tiny run's trial in place of NAME."""
+    for key, *_ in config._rows(config.Config):
+        if not key.startswith("regions.") and key != "trials":
+            yield key.replace("NAME", "images")
+
+
+def rules_to_run(workflow, *settings):
+    """The rules that a dry run would execute."""
+    done = workflow.run("-n", "--quiet", "rules", config=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = re.findall(r"^(\w+)\s+\d+$", done.stdout + done.stderr, flags=re.MULTILINE)
+    return set(table) - {"all", "total"}
+
+
+def setting(key, value):
+    """One key as `--config` takes it."""
+    block, *rest = key.split(".")
+    for part in reversed(rest):
+        value = {part: value}
+    return f"{block}={value}"
+
+
+def test_every_key_has_a_row():
+    assert set(keys()) == set(RADIUS) | ELSEWHERE | REGION_KEYS
+
+
+@pytest.mark.parametrize("key", RADIUS)
+def test_a_changed_key_reruns_the_stages_that_use_it_and_those_after(tiny, key):
+    value, expected = RADIUS[key]
+    assert rules_to_run(tiny, setting(key, value)) == expected
+
+
+@pytest.mark.parametrize("key", sorted(REGION_KEYS))
+def test_a_region_that_a_trial_names_reruns_its_folds(tiny, key):
+    assert rules_to_run(tiny, "regions={s82: {dec: [-2, 2]}}", setting(key, "s82")) == FOLDS
+
+
+def test_a_region_that_no_trial_names_reruns_the_report_that_prints_it(tiny):
+    assert rules_to_run(tiny, "regions={s82: {dec: [-2, 2]}}") <= REPORT
+
+
+def test_a_key_given_its_default_reruns_nothing(tiny):
+    assert rules_to_run(tiny, f"training={{batch: {config.Training().batch}}}") == NOTHING

@@ -1,0 +1,24 @@
+"""Have every frame that one chunk of galaxies needs at hand, whole, and list them."""
+
+import pandas as pd
+from sdss_photoz.sample.footprint import overlapping_frames
+
+from sdss_photoz.archive.frames import manifest
+from sdss_photoz.config import check
+from sdss_photoz.files import write_parquet
+from sdss_photoz.stage import stage
+
+with stage(snakemake):
+    config = check(snakemake.config)
+    chunk = int(snakemake.wildcards.chunk)
+    galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
+    overlaps = overlapping_frames(galaxies["ra"], galaxies["dec"], pd.read_parquet(snakemake.input.fields))
+    table = manifest(
+        overlaps,
+        sas=config.sas,
+        mirror=config.mirror,
+        release=snakemake.params.release,
+        missing_fraction=config.archive.missing_fraction,
+        label=f"frames of chunk {chunk}",
+    )
+    write_parquet(snakemake.output.manifest, table)

@@ -1,0 +1,21 @@
+"""Score one trial beside its baselines."""
+
+from pathlib import Path
+
+from sdss_photoz.config import Evaluation
+from sdss_photoz.evaluation.evaluate import evaluate
+from sdss_photoz.stage import stage
+
+with stage(snakemake):
+    evaluate(
+        galaxies=Path(snakemake.input.galaxies),
+        folds=Path(snakemake.input.folds),
+        quality=[Path(path) for path in snakemake.input.quality],
+        member_pdfs=[Path(path) for path in snakemake.input.pdfs],
+        photoz=Path(snakemake.output.photoz),
+        ensemble=Path(snakemake.output.ensemble),
+        scores=Path(snakemake.output.metrics),
+        trial=snakemake.wildcards.trial,
+        fold_count=snakemake.params.fold_count,
+        settings=Evaluation(**snakemake.params.settings),
+    )

@@ -1,0 +1,28 @@
+"""Cut the cubes of one chunk from its frames."""
+
+from pathlib import Path
+
+import pandas as pd
+from sdss_photoz.sample.footprint import overlapping_frames
+
+from sdss_photoz.config import check
+from sdss_photoz.cubes.make import make_chunk
+from sdss_photoz.files import write_parquet
+from sdss_photoz.stage import stage
+
+with stage(snakemake):
+    config = check(snakemake.config)
+    chunk = int(snakemake.wildcards.chunk)
+    galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
+    quality = make_chunk(
+        galaxies,
+        overlapping_frames(galaxies["ra"], galaxies["dec"], pd.read_parquet(snakemake.input.fields)),
+        pd.read_parquet(snakemake.input.manifest),
+        Path(snakemake.input.store[0]).parent,
+        chunk,
+        sas=config.sas,
+        mirror=config.mirror,
+        release=snakemake.params.release,
+        threads=snakemake.threads,
+    )
+    write_parquet(snakemake.output.quality, quality)

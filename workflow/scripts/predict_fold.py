@@ -1,0 +1,20 @@
+"""Predict the test galaxies of one fold with each member of its ensemble."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sdss_photoz.config import check
+from sdss_photoz.stage import stage
+from sdss_photoz.training.jobs import predict
+
+with stage(snakemake):
+    predict(
+        pd.read_parquet(snakemake.input.galaxies),
+        pd.read_parquet(snakemake.input.folds),
+        Path(snakemake.input.store[0]).parent,
+        check(snakemake.config).trial_training(snakemake.wildcards.trial),
+        int(snakemake.wildcards.fold),
+        list(snakemake.input.models),
+        snakemake.output.pdfs,
+    )

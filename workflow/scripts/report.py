@@ -1,0 +1,1 @@
+"""Write the page with its tables and figures."""
