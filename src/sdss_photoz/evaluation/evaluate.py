@@ -1,0 +1,270 @@
+"""Photometric redshifts, distributions and scores of one trial."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import qp
+
+from sdss_photoz.config import Evaluation
+from sdss_photoz.errors import UserError
+from sdss_photoz.evaluation import baselines, metrics, pdfs
+from sdss_photoz.files import whole, write_json, write_parquet
+from sdss_photoz.survey import BANDS
+
+BLOCK = 16_384  # galaxies whose distributions are integrated at a time
+METHODS = {  # name in metrics.json: column of photoz.parquet
+    "network": "z_phot",
+    "local_linear": "z_phot_local_linear",
+    "archive": "z_phot_archive",
+    "mean": "z_phot_mean",
+}
+
+
+def evaluate(
+    *,
+    galaxies: Path,
+    folds: Path,
+    quality: Sequence[Path],
+    member_pdfs: Sequence[Path],
+    photoz: Path,
+    ensemble: Path,
+    scores: Path,
+    trial: str,
+    fold_count: int,
+    settings: Evaluation,
+) -> None:
+    """Write a trial's redshifts, its distributions and its scores.
+
+    Train, test and baselines hold the same galaxies: those with a frame in each of the five bands. The others are
+    predicted, flagged (``has_frames`` False) and counted, and enter no score. Local-linear regression is trained on the
+    galaxies with the roles train and validation, for it has no epoch to choose.
+
+    Parameters
+    ----------
+    galaxies, folds : Path
+        ``sample/galaxies.parquet`` and ``sample/folds-<trial>.parquet``.
+    quality : sequence of Path
+        ``cubes/quality-N.parquet`` of all chunks, with ``object_id`` and ``coverage_{b}``.
+    member_pdfs : sequence of Path
+        ``pdfs.parquet`` of fold index 0, 1, ...; index = fold + fold_count x repeat.
+    photoz, ensemble, scores : Path
+        The outputs ``photoz.parquet`` (a row for each galaxy and repeat), ``photoz.hdf5`` (a qp ensemble of histograms,
+        in the same order) and ``metrics.json``.
+    trial : str
+        Name of the trial.
+    fold_count : int
+        Folds of one repeat.
+    settings : config.Evaluation
+        Bootstrap, neighbours and outlier limit.
+
+    Raises
+    ------
+    UserError
+        Where tables disagree about their galaxies, or no galaxy can be scored.
+    """
+    sample = _galaxies_with_coverage(galaxies, quality)
+    roles = pd.read_parquet(folds).set_index("object_id")
+    unknown = roles.index.difference(sample.index)
+    if len(unknown):
+        raise UserError(f"{folds} holds object {unknown[0]}, which {galaxies} does not: make the folds again.")
+    features = baselines.beck_features(sample)
+    tables, distributions = [], []
+    for index, path in enumerate(member_pdfs):
+        role = roles[f"role_{index}"].reindex(sample.index)
+        test = sample.index[role == "test"]
+        members = _read_members(path, test)
+        table, mean = _predictions(sample.loc[test], members)
+        table.insert(4, "fold", index % fold_count)
+        table.insert(5, "repeat", index // fold_count)
+        train = (role.isin(["train", "validation"]) & sample["has_frames"]).to_numpy()
+        table["z_phot_local_linear"] = baselines.local_linear(
+            features[train], sample["z_spec"].to_numpy()[train], features[sample.index.get_indexer(test)],
+            settings.neighbours,
+        )  # fmt: skip
+        table["features_missing"] = ~np.isfinite(features[sample.index.get_indexer(test)]).all(axis=1)
+        tables.append(table)
+        distributions.append(mean)
+    result = pd.concat(tables, ignore_index=True)
+    result["z_phot_mean"] = (result["z_phot"] + result["z_phot_local_linear"]) / 2
+    write_parquet(photoz, result)
+    _write_ensemble(ensemble, np.concatenate(distributions), result)
+    write_json(scores, {"trial": trial, **score_table(result, settings)})
+
+
+def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
+    """Scores of a trial's table, with errors, differences, and the scatter over folds and members.
+
+    Parameters
+    ----------
+    photoz : DataFrame
+        As `evaluate` writes it.
+    settings : config.Evaluation
+
+    Returns
+    -------
+    dict
+        ``galaxies`` (counts), ``bootstrap``, ``headline`` (all scored galaxies: network, local_linear, and the mean of
+        the two), ``with_archive`` (the scored galaxies that have a redshift in the archive, all methods; None where
+        there are fewer than two), ``folds`` and ``members`` (each one's scores) and ``scatter`` (their standard
+        deviations over folds and over members).
+    """
+    scored = photoz[photoz["has_frames"]].reset_index(drop=True)
+    if scored.empty:
+        raise UserError("no test galaxy has a frame in each of the five bands, so there is nothing to score.")
+    cells = metrics.sky_cells(scored["ra"], scored["dec"], settings.bootstrap_nside)
+    known = scored["z_phot_archive"].notna()
+    members = sorted(int(name.rsplit("_", 1)[1]) for name in scored if name.startswith("z_phot_member_"))
+
+    def compared(rows, methods):
+        pairs = [("network", name) for name in methods if name != "network"]
+        table = scored[rows]
+        comparison = metrics.compare(
+            {name: _residuals(table, name, settings) for name in methods},
+            np.unique(cells[rows], return_inverse=True)[1],
+            pairs=pairs,
+            repeat=table["repeat"].to_numpy(),
+            outlier=settings.outlier,
+            resamples=settings.bootstrap,
+            seed=settings.seed,
+        )
+        return {"galaxies": int(table["object_id"].nunique()), **comparison}
+
+    by_fold = [
+        {
+            "fold": int(fold),
+            "repeat": int(repeat),
+            "galaxies": len(table),
+            **{name: _scores(table, name, settings) for name in ("network", "local_linear")},
+        }
+        for (repeat, fold), table in scored.groupby(["repeat", "fold"])
+    ]
+    by_member = [{"member": member, **_scores(scored, f"member_{member}", settings)} for member in members]
+    each = photoz.drop_duplicates("object_id")
+    return {
+        "galaxies": {
+            "predicted": len(each),
+            "scored": int(each["has_frames"].sum()),
+            "complete": int(each["complete"].sum()),
+            "partial": int((each["has_frames"] & ~each["complete"]).sum()),
+            "without_frame": int((~each["has_frames"]).sum()),
+            "with_archive": int((each["has_frames"] & each["z_phot_archive"].notna()).sum()),
+            "features_missing": int(each["features_missing"].sum()),
+        },
+        "bootstrap": {
+            "resamples": settings.bootstrap,
+            "nside": settings.bootstrap_nside,
+            "cells": int(cells.max()) + 1,
+        },
+        "outlier": settings.outlier,
+        "headline": compared(np.ones(len(scored), dtype=bool), ["network", "local_linear", "mean"]),
+        "with_archive": compared(known.to_numpy(), ["network", "local_linear", "archive"]) if known.sum() > 1 else None,
+        "folds": by_fold,
+        "members": by_member,
+        "scatter": {
+            "folds": {name: _scatter([fold[name] for fold in by_fold]) for name in ("network", "local_linear")},
+            "members": _scatter(by_member),
+        },
+    }
+
+
+def _galaxies_with_coverage(galaxies, quality):
+    """The sample, indexed by object, with the flags ``complete`` and ``has_frames``."""
+    columns = [f"coverage_{band}" for band in BANDS]
+    coverage = pd.concat([pd.read_parquet(path, columns=["object_id", *columns]) for path in quality])
+    coverage = coverage.set_index("object_id")[columns]
+    sample = pd.read_parquet(galaxies).set_index("object_id")
+    absent = sample.index.difference(coverage.index)
+    if len(absent):
+        raise UserError(
+            f"no quality table of the cubes holds object {absent[0]} of {galaxies}: make the cubes of this sample."
+        )
+    least = coverage.loc[sample.index].min(axis=1)
+    sample["has_frames"] = least > 0
+    sample["complete"] = least >= 1
+    return sample
+
+
+def _read_members(path, test):
+    """Member numbers and their distributions for the test galaxies: {member: (galaxy, bin) float32}."""
+    table = pq.read_table(path)
+    bins = table.schema.field("pdf").type.list_size
+    values = table["pdf"].combine_chunks()
+    values = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, bins)
+    objects, member = (table[name].to_numpy() for name in ("object_id", "member"))
+    found = {}
+    for number in np.unique(member):
+        rows = np.flatnonzero(member == number)
+        order = pd.Index(objects[rows]).get_indexer(test) if len(set(objects[rows])) == len(rows) else None
+        if order is None or len(rows) != len(test) or (order < 0).any():
+            raise UserError(
+                f"{path} holds {len(rows)} distributions of member {number}, but should hold one for each of the "
+                f"fold's {len(test)} test galaxies: predict the fold again."
+            )
+        found[int(number)] = values[rows[order]]
+    if not found:
+        raise UserError(f"{path} holds no distributions, though its fold has {len(test)} test galaxies.")
+    return found
+
+
+def _predictions(galaxies, members):
+    """Redshifts and scores of the ensemble and its members for the galaxies of one fold; the averaged distributions."""
+    z_spec = galaxies["z_spec"].to_numpy()
+    mean = pdfs.average(list(members.values()))
+    table = galaxies.reset_index()[["object_id", "ra", "dec", "z_spec", "complete", "has_frames"]].copy()
+    table["z_phot"] = pdfs.point_estimate(mean)
+    table["pit"] = _in_blocks(pdfs.pit, mean, z_spec)
+    table["crps"] = _in_blocks(pdfs.crps, mean, z_spec)
+    table["width_68"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.68), mean)
+    table["width_90"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.90), mean)
+    for member, pdf in members.items():
+        table[f"z_phot_member_{member}"] = pdfs.point_estimate(pdf)
+        table[f"pit_member_{member}"] = _in_blocks(pdfs.pit, pdf, z_spec)
+        table[f"crps_member_{member}"] = _in_blocks(pdfs.crps, pdf, z_spec)
+    archive = galaxies["z_archive"].to_numpy(np.float64) if "z_archive" in galaxies else np.nan
+    table["z_phot_archive"] = archive
+    return table, mean
+
+
+def _in_blocks(function, pdf, *others):
+    starts = range(0, len(pdf), BLOCK)
+    parts = [function(pdf[i : i + BLOCK], *(other[i : i + BLOCK] for other in others)) for i in starts]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _write_ensemble(path, distributions, table):
+    """Write the averaged distributions as a qp ensemble of histograms."""
+    ensemble = qp.Ensemble(
+        qp.hist,
+        data={"bins": pdfs.bin_edges(distributions.shape[1]), "pdfs": distributions},
+        ancil={name: table[name].to_numpy() for name in ("object_id", "fold", "repeat", "z_spec", "z_phot")},
+    )
+    with whole(path) as part:
+        named = part.with_name(f"{part.name}.hdf5")  # qp reads the format from the name
+        try:
+            ensemble.write_to(str(named))
+            named.replace(part)
+        finally:
+            named.unlink(missing_ok=True)
+
+
+def _residuals(table, method, settings):
+    """Residuals, and CRPS where the method has distributions."""
+    column = METHODS.get(method, f"z_phot_{method}")
+    crps = {"network": "crps"}.get(method, f"crps_{method}")
+    found = {"dz": metrics.residuals(table[column], table["z_spec"])}
+    if crps in table:
+        found["crps"] = table[crps].to_numpy()
+    return found
+
+
+def _scores(table, method, settings):
+    return metrics.scores(**_residuals(table, method, settings), outlier=settings.outlier)
+
+
+def _scatter(each):
+    """Standard deviation of each score over folds or members; None for a single one."""
+    keys = [key for key in metrics.SCORES if each and key in each[0]]
+    return {key: float(np.std([one[key] for one in each], ddof=1)) if len(each) > 1 else None for key in keys}
