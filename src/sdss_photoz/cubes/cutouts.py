@@ -1,0 +1,190 @@
+"""Make cubes for any table of positions from any folder of corrected frames.
+
+POSITIONS is a CSV or parquet table with columns ra, dec (degrees). The store holds flux (galaxy, y, x, band: ugriz) and
+depth (galaxy, band) in the order of the table; where no frame covers a pixel flux is NaN.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from sdss_photoz.cubes.frame import OpenFrame
+from sdss_photoz.cubes.make import stack_cubes
+from sdss_photoz.cubes.resample import Projection
+from sdss_photoz.cubes.store import (
+    CUBE,
+    chunk_rows,
+    create_store,
+    open_store,
+    selection_digest,
+    write_shard,
+)
+from sdss_photoz.errors import UserError
+from sdss_photoz.progress import progress
+from sdss_photoz.survey import BANDS, Frame
+
+REACH = 0.2  # degrees: half a frame's diagonal, half a grid's, and what the bands of a field may differ by
+SHARD = 2048  # galaxies: 168 MB
+
+
+def add_arguments(parser) -> None:
+    """Add the words of ``sdss-photoz cutouts`` to an argparse parser."""
+    parser.add_argument("positions", metavar="POSITIONS", help="CSV or parquet table with columns ra, dec (degrees)")
+    parser.add_argument("--frames", required=True, metavar="FOLDER", help="folder that holds corrected frames")
+    parser.add_argument("--out", required=True, metavar="STORE", help="Zarr store to make; must not exist")
+    parser.add_argument("--threads", type=int, default=1, help="threads that decompress (default 1)")
+
+
+def main(arguments) -> None:
+    """Run ``sdss-photoz cutouts``."""
+    depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, threads=arguments.threads)
+    covered = np.count_nonzero(depth, axis=0)
+    counts = ", ".join(f"{band} {count}" for band, count in zip(BANDS, covered, strict=True))
+    print(f"{arguments.out}: {len(depth)} cubes; covered by frames in {counts}")
+
+
+def read_positions(path) -> pd.DataFrame:
+    """Read a table of positions.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV or parquet (by its name) with columns ra, dec in degrees; others are allowed.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read, or a column is missing.
+    """
+    path = Path(path)
+    try:
+        table = pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table ({' '.join(str(error).split())}).") from None
+    for column in ("ra", "dec"):
+        if column not in table:
+            raise UserError(
+                f"{path} has no column {column!r}: it needs ra and dec in degrees, and has "
+                f"{', '.join(map(str, table.columns))}."
+            )
+    return table
+
+
+def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarray:
+    """Make a store of cubes for any positions from any folder of corrected frames.
+
+    Parameters
+    ----------
+    positions : DataFrame
+        ra, dec (degrees), in any order; repeats are allowed.
+    frames : str or Path
+        Folder searched for frames, at any depth, by their names in the archive. Each is read once.
+    out : str or Path
+        Store to make, whole or not at all.
+    threads : int
+        Threads that decompress.
+
+    Returns
+    -------
+    ndarray
+        (galaxy, band) uint16: largest number of frames on any pixel, 0 where no frame covers the galaxy.
+
+    Raises
+    ------
+    UserError
+        Where the output exists, a position is no position, the folder has no frames, or a frame is damaged.
+    """
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out} exists already: give another --out, or remove it first.")
+    ra, dec = _checked(positions)
+    paths = find_frames(frames)
+    overlaps = _near(ra, dec, paths)
+    chunks = -(-len(ra) // SHARD)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        store = folder / "store"
+        create_store(store, len(ra), chunks, selection_digest(np.arange(len(ra)), ra, dec, chunks))
+        flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
+        depth = np.zeros((len(ra), len(BANDS)), np.uint16)
+        stack_cubes(ra, dec, overlaps, paths.__getitem__, flux, depth, threads=threads)
+        group = open_store(store)
+        for chunk in progress(range(chunks), unit="shard", label="writing"):
+            rows = chunk_rows(group, chunk)
+            write_shard(store, chunk, flux[rows], depth[rows])
+        del flux
+        store.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return depth
+
+
+def _checked(positions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    if len(positions) == 0:
+        raise UserError("the table of positions is empty: give at least one ra, dec.")
+    ra, dec = (pd.to_numeric(positions[name], errors="coerce").to_numpy(float) for name in ("ra", "dec"))
+    bad = np.flatnonzero(~((ra >= -360) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
+    if bad.size:
+        first = positions.iloc[bad[0]]
+        raise UserError(
+            f"{bad.size} of {len(ra)} positions are none, the first in row {bad[0] + 1} "
+            f"(ra {first['ra']}, dec {first['dec']}): ra must lie in -360 to 360 and dec in -90 to 90 degrees."
+        )
+    return ra, dec
+
+
+def find_frames(folder) -> dict[Frame, Path]:
+    """Find corrected frames by their names, in a folder and all below it.
+
+    Returns
+    -------
+    dict
+        Path of each frame, in the order of run, camcol, field, band. Where a frame lies there twice, the first path.
+
+    Raises
+    ------
+    UserError
+        Where the folder is none or holds no frame.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder that holds the corrected frames.")
+    found = {}
+    for path in sorted(folder.rglob("frame-*.fits*")):
+        try:
+            found.setdefault(Frame.from_path(path.name), path)
+        except UserError:  # a leftover of a transfer, a checksum
+            continue
+    if not found:
+        raise UserError(f"{folder} holds no corrected frame (frame-BAND-RUN6-CAMCOL-FIELD4.fits.bz2).")
+    return dict(sorted(found.items()))
+
+
+def _near(ra, dec, paths: dict[Frame, Path]) -> list[tuple[Frame, np.ndarray]]:
+    """Frames with the positions near them, ordered by their right ascension.
+
+    The header of one frame a field is read; whether a frame covers a position is decided when it is opened.
+    """
+    fields = {}
+    for frame in paths:
+        fields.setdefault(frame[:3], []).append(frame)
+    centres = {}
+    for key, bands in progress(fields.items(), unit="field", label="index"):
+        with OpenFrame(paths[bands[0]], frame=bands[0]) as opened:
+            centres[key] = Projection(opened.wcs).centre()
+    tree = cKDTree(_unit(ra, dec))
+    vectors = _unit(*np.array(list(centres.values())).T)
+    near = tree.query_ball_point(vectors, 2 * np.sin(np.radians(REACH) / 2), return_sorted=True)
+    members = {key: np.array(rows, dtype=np.int64) for key, rows in zip(fields, near, strict=True) if rows}
+    ordered = sorted(members, key=lambda key: (centres[key][0] % 360, key))
+    return [(frame, members[key]) for key in ordered for frame in fields[key]]
+
+
+def _unit(ra, dec) -> np.ndarray:
+    a, d = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)

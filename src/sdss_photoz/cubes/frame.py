@@ -1,0 +1,247 @@
+"""Corrected frames: the image and the plane coordinates of one band of one field."""
+
+import gzip
+from pathlib import Path
+from typing import NamedTuple
+
+import indexed_bzip2
+import numpy as np
+
+from sdss_photoz.archive.frames import is_named
+from sdss_photoz.errors import UserError
+from sdss_photoz.survey import FRAME_SHAPE, Frame
+
+BLOCK = 2880  # bytes: FITS headers and data come in such blocks
+LARGEST_HEADER = 100 * BLOCK
+REMEDY = "delete it and fetch it again"
+
+
+class Tan(NamedTuple):
+    """Terms of a gnomonic (TAN) projection, as FITS writes them.
+
+    Attributes
+    ----------
+    ra, dec : float
+        CRVAL (degrees).
+    x, y : float
+        Pixel of CRVAL, 0-based (CRPIX - 1).
+    cd : tuple of float
+        CD1_1, CD1_2, CD2_1, CD2_2 (degrees a pixel).
+    """
+
+    ra: float
+    dec: float
+    x: float
+    y: float
+    cd: tuple[float, float, float, float]
+
+
+class FrameImage(NamedTuple):
+    """A frame that was read.
+
+    Attributes
+    ----------
+    image : ndarray
+        (rows, columns) float32, nanomaggies; the rows up to the last one asked for.
+    wcs : Tan
+        Its coordinates.
+    """
+
+    image: np.ndarray
+    wcs: Tan
+
+
+class OpenFrame:
+    """A frame whose header was read and whose pixels can be: nothing is decompressed before it is needed.
+
+    Use as a context manager. `wcs` is that of :class:`FrameImage`.
+
+    Parameters
+    ----------
+    path : str or Path
+        A corrected frame, plain or compressed with bzip2 or gzip (told by its first bytes, not by its name).
+    threads : int
+        Threads that decompress.
+    frame : Frame, optional
+        What the header must name.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, damaged, not FITS, of another shape, another frame, or without a TAN projection.
+    """
+
+    def __init__(self, path, threads: int = 1, frame: Frame | None = None):
+        self.path = Path(path)
+        self._file = _open(self.path, threads)
+        try:
+            cards = self._header()
+            self._check_shape(cards)
+            self.wcs = _tan(cards, self.path)
+            if frame is not None:
+                _check_identity(cards, frame, self.path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def _bytes(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except (OSError, EOFError, RuntimeError, ValueError) as error:  # the decompressors' own names for damage
+            raise UserError(
+                f"{self.path} is damaged or truncated: it does not decompress ({str(error).strip()}); {REMEDY}."
+            ) from None
+
+    def _header(self) -> dict[str, str | float | bool]:
+        text = b""
+        while len(text) < LARGEST_HEADER:
+            block = self._bytes(BLOCK)
+            if not text and not block.startswith(b"SIMPLE  ="):
+                raise UserError(f"{self.path} is not a FITS file: it starts with {block[:20]!r}; {REMEDY}.")
+            if len(block) < BLOCK:
+                raise UserError(f"{self.path} is truncated: it ends within its header; {REMEDY}.")
+            text += block
+            cards = [block[start : start + 80] for start in range(0, BLOCK, 80)]
+            if any(card.rstrip() == b"END" for card in cards):
+                return _parse(text)
+        raise UserError(f"{self.path} is not a corrected frame: its header has no END; {REMEDY}.")
+
+    def _check_shape(self, cards) -> None:
+        found = (cards.get("BITPIX"), cards.get("NAXIS"), cards.get("NAXIS2"), cards.get("NAXIS1"))
+        if found != (-32, 2, *FRAME_SHAPE):
+            shape = " x ".join(
+                f"{cards.get(f'NAXIS{axis}', '?'):g}" for axis in range(int(cards.get("NAXIS", 0)), 0, -1)
+            )
+            raise UserError(
+                f"{self.path} holds an image of {shape or 'no'} pixels and BITPIX {cards.get('BITPIX')}, but a "
+                f"corrected frame has {FRAME_SHAPE[0]} x {FRAME_SHAPE[1]} pixels and BITPIX -32; {REMEDY}."
+            )
+        if cards.get("BSCALE", 1) != 1 or cards.get("BZERO", 0) != 0:
+            raise UserError(
+                f"{self.path} has scaled values (BSCALE {cards.get('BSCALE')}, BZERO {cards.get('BZERO')}), but a "
+                f"corrected frame holds nanomaggies as they are; {REMEDY}."
+            )
+
+    def read(self, last_row: int | None = None) -> np.ndarray:
+        """Read the image, once.
+
+        Parameters
+        ----------
+        last_row : int, optional
+            Last row (0-based) that is needed: those after it are not decompressed. None: all rows.
+
+        Returns
+        -------
+        ndarray
+            (rows, columns) float32 in the machine's byte order, nanomaggies.
+
+        Raises
+        ------
+        UserError
+            Where the file ends early, is damaged, or has no finite pixel.
+        """
+        rows, columns = FRAME_SHAPE
+        if last_row is not None:
+            rows = min(rows, max(last_row + 1, 0))
+        data = self._bytes(4 * rows * columns)
+        if len(data) < 4 * rows * columns:
+            raise UserError(
+                f"{self.path} is truncated: its image ends in row {len(data) // (4 * columns)} of {FRAME_SHAPE[0]}; "
+                f"{REMEDY}."
+            )
+        image = np.frombuffer(data, dtype=">f4").reshape(rows, columns).astype(np.float32)
+        if rows and not np.isfinite(image[::31]).any() and not np.isfinite(image).any():
+            raise UserError(f"{self.path} has no finite pixel: it is full of NaN; {REMEDY}.")
+        return image
+
+
+def read_frame(path, last_row: int | None = None) -> FrameImage:
+    """Read a corrected frame.
+
+    Parameters
+    ----------
+    path : str or Path
+        The frame, plain or compressed with bzip2 or gzip.
+    last_row : int, optional
+        Last row (0-based) that is needed: those after it are not decompressed. None: all rows.
+
+    Returns
+    -------
+    FrameImage
+        Image (rows, columns) float32 in nanomaggies, and projection.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, truncated, damaged, not FITS, of another shape, full of NaN, or has no TAN
+        projection: one sentence that names the file.
+    """
+    with OpenFrame(path) as opened:
+        return FrameImage(opened.read(last_row), opened.wcs)
+
+
+def _open(path: Path, threads: int):
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(3)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): restore the file or fetch it again.") from None
+    if magic == b"BZh":
+        return indexed_bzip2.open(str(path), parallelization=threads)  # a fifth faster than bz2 on one thread
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.open(path, "rb")
+    return open(path, "rb")
+
+
+def _parse(header: bytes) -> dict[str, str | float | bool]:
+    """Values of the cards that hold one: enough of FITS for the survey's headers, a fortieth of astropy's time."""
+    values = {}
+    for start in range(0, len(header), 80):
+        card = header[start : start + 80].decode("ascii", "replace")
+        if card[8:10] != "= ":
+            continue
+        text = card[10:].strip()
+        if text.startswith("'"):
+            value = text[1:].split("'", 1)[0].rstrip()
+        else:
+            text = text.split("/", 1)[0].strip()
+            try:
+                value = text == "T" if text in ("T", "F") else float(text.replace("D", "E"))
+            except ValueError:
+                continue
+        values[card[:8].rstrip()] = value
+    return values
+
+
+def _tan(cards, path) -> Tan:
+    types = (cards.get("CTYPE1"), cards.get("CTYPE2"))
+    if types == (None, None):
+        raise UserError(f"{path} has no world coordinates: CTYPE1 and CTYPE2 are missing; {REMEDY}.")
+    if types != ("RA---TAN", "DEC--TAN"):
+        raise UserError(
+            f"{path} has the projection {types[0]}, {types[1]}, but cubes are made from plain RA---TAN, DEC--TAN: "
+            f"give corrected frames as the survey published them."
+        )
+    keys = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+    bad = [key for key in keys if not isinstance(cards.get(key), float) or not np.isfinite(cards[key])]
+    if bad:
+        raise UserError(f"{path} has no complete world coordinates: {', '.join(bad)} missing or no number; {REMEDY}.")
+    ra, dec, x, y, *cd = (cards[key] for key in keys)
+    if cd[0] * cd[3] == cd[1] * cd[2]:
+        raise UserError(f"{path} has a CD matrix that cannot be inverted ({cd}); {REMEDY}.")
+    return Tan(ra, dec, x - 1, y - 1, tuple(cd))
+
+
+def _check_identity(cards, frame: Frame, path) -> None:
+    found = [cards.get(key, -1) for key in ("RUN", "CAMCOL", "FRAME", "FILTER")]
+    if not is_named(frame, *found):
+        raise UserError(
+            f"{path} holds another frame than its name says: run {found[0]:g}, camcol {found[1]:g}, frame "
+            f"{found[2]:g}, filter {found[3]}; {REMEDY}."
+        )

@@ -1,0 +1,197 @@
+"""Cubes of a chunk of galaxies: each frame decompressed once, one band after the other."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sdss_photoz.archive import frames as archive_frames
+from sdss_photoz.cubes import VERSION
+from sdss_photoz.cubes.frame import OpenFrame
+from sdss_photoz.cubes.resample import Projection, resample, rows_needed
+from sdss_photoz.cubes.stack import median_stack
+from sdss_photoz.cubes.store import CUBE, chunk_rows, open_store, write_shard
+from sdss_photoz.errors import UserError
+from sdss_photoz.progress import progress
+from sdss_photoz.survey import BANDS, Frame
+
+FRAME_COLUMNS = ["run", "camcol", "field", "band"]
+
+
+def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], locate: Callable, flux, depth, **options):
+    """Make the cubes of many galaxies from the frames that overlap them.
+
+    Parameters
+    ----------
+    ra, dec : ndarray
+        (galaxy,) degrees.
+    overlaps : iterable of (Frame, ndarray)
+        Each frame with the indices of the galaxies that it may cover. Those of one band are read one after the other;
+        a galaxy's frames are held in memory until its last one was read, so give frames that lie near each other on
+        the sky near each other.
+    locate : callable
+        From a Frame to the path of its file.
+    flux : ndarray
+        (galaxy, y, x, band) float32 to fill with nanomaggies, NaN where no frame covers the pixel.
+    depth : ndarray
+        (galaxy, band) integers to fill with the largest number of frames on any pixel.
+    **options
+        `threads` that decompress (1), `exact` weights (False), `label` of the progress bar ("frames").
+
+    Returns
+    -------
+    counts : ndarray
+        (galaxy, band) int64: frames that cover any pixel.
+    coverage : ndarray
+        (galaxy, band) float64: fraction of pixels that are covered.
+
+    Raises
+    ------
+    UserError
+        Where a frame is missing, damaged, or another one than its name says.
+    """
+    overlaps = list(overlaps)
+    counts = np.zeros(depth.shape, np.int64)
+    coverage = np.zeros(depth.shape)
+    flux[:] = np.nan
+    depth[:] = 0
+    threads, exact = options.get("threads", 1), options.get("exact", False)
+    with progress(total=len(overlaps), unit="frame", label=options.get("label", "frames")) as bar:
+        for band_index, band in enumerate(BANDS):
+            chosen = [(frame, galaxies) for frame, galaxies in overlaps if frame.band == band]
+            awaited = np.zeros(len(ra), np.int64)
+            for _, galaxies in chosen:
+                np.add.at(awaited, galaxies, 1)
+            layers = {}
+            for frame, galaxies in chosen:
+                for galaxy, layer in _layers(frame, locate(frame), galaxies, ra, dec, threads, exact):
+                    layers.setdefault(galaxy, []).append(layer)
+                awaited[galaxies] -= 1
+                for galaxy in galaxies[awaited[galaxies] == 0]:
+                    of_galaxy = layers.pop(galaxy, None)
+                    if of_galaxy is None:
+                        continue
+                    counts[galaxy, band_index] = len(of_galaxy)
+                    image, deepest, covered = median_stack(np.stack(of_galaxy))
+                    flux[galaxy, :, :, band_index] = image
+                    depth[galaxy, band_index] = deepest
+                    coverage[galaxy, band_index] = covered / image.size
+                bar.update()
+    return counts, coverage
+
+
+def _layers(frame: Frame, path, galaxies, ra, dec, threads: int, exact: bool):
+    """Yield the galaxies that a frame covers, each with its resampled (y, x) image."""
+    with OpenFrame(path, threads, frame) as opened:
+        projection = Projection(opened.wcs)
+        grids = [(galaxy, projection.homography(ra[galaxy], dec[galaxy])) for galaxy in galaxies]
+        last = [rows_needed(homography) for _, homography in grids]
+        if max(last, default=-1) < 0:
+            return
+        image = opened.read(max(last))
+    for (galaxy, homography), last_row in zip(grids, last, strict=True):
+        if last_row < 0:
+            continue
+        layer, covered = resample(image, homography, projection.flux_factor(ra[galaxy], dec[galaxy]), exact=exact)
+        if covered:
+            yield galaxy, layer
+
+
+def group_overlaps(overlaps: pd.DataFrame) -> list[tuple[Frame, np.ndarray]]:
+    """Frames with their galaxies, in the order of the first galaxy that each overlaps, then of run, camcol and field.
+
+    Parameters
+    ----------
+    overlaps : DataFrame
+        galaxy, run, camcol, field, band: one row a pair.
+    """
+    groups = [
+        (Frame(int(run), int(camcol), int(field), band), np.sort(rows.to_numpy()))
+        for (run, camcol, field, band), rows in overlaps.groupby(FRAME_COLUMNS, sort=True)["galaxy"]
+    ]
+    return sorted(groups, key=lambda group: (group[1][0], group[0]))
+
+
+def make_chunk(
+    galaxies: pd.DataFrame,
+    overlaps: pd.DataFrame,
+    manifest: pd.DataFrame,
+    store,
+    chunk: int,
+    *,
+    sas: str,
+    mirror: str | Path,
+    release: int = 12,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Make one chunk of a store: its shards of flux and depth, and the table of their quality.
+
+    Parameters
+    ----------
+    galaxies : DataFrame
+        object_id, ra, dec (degrees), row: the galaxies of the chunk, all of them, in the order of their rows.
+    overlaps : DataFrame
+        galaxy (position in `galaxies`), run, camcol, field, band: the frames that may cover each galaxy.
+    manifest : DataFrame
+        run, camcol, field, band, state of the chunk's frames: those whose state is not "ok" are left out.
+    store : str or Path
+        Folder of the store.
+    chunk : int
+        Number of the chunk.
+    sas, mirror, release
+        Where frames are: see :func:`sdss_photoz.archive.frames.ensure`.
+    threads : int
+        Threads that decompress.
+
+    Returns
+    -------
+    DataFrame
+        object_id, row, selection (digest), version; for each band frames_{b}, the frames that cover any pixel, and
+        coverage_{b}, the fraction of pixels that are covered.
+
+    Raises
+    ------
+    UserError
+        Where a frame is not in the manifest, is missing or damaged, or the galaxies are not the chunk's.
+    """
+    group = open_store(store)
+    rows = chunk_rows(group, chunk)
+    if galaxies["row"].tolist() != list(range(rows.start, rows.stop)):
+        raise UserError(
+            f"chunk {chunk} of {store} holds rows {rows.start} to {rows.stop - 1}, but the table of galaxies gives "
+            f"{len(galaxies)} other ones: rerun the stage sample."
+        )
+    states = {Frame(*key): state for *key, state in manifest[[*FRAME_COLUMNS, "state"]].itertuples(index=False)}
+    wanted = group_overlaps(overlaps)
+    unknown = [frame for frame, _ in wanted if frame not in states]
+    if unknown:
+        raise UserError(
+            f"the manifest of chunk {chunk} lacks {len(unknown)} frames, among them {unknown[0].name}: "
+            "rerun the stage archive."
+        )
+    flux = np.empty((len(galaxies), *CUBE), np.float32)
+    depth = np.empty((len(galaxies), len(BANDS)), np.uint16)
+    counts, coverage = stack_cubes(
+        galaxies["ra"].to_numpy(float),
+        galaxies["dec"].to_numpy(float),
+        [(frame, members) for frame, members in wanted if states[frame] == archive_frames.OK],
+        lambda frame: archive_frames.ensure(frame, mirror, sas, release),
+        flux,
+        depth,
+        threads=threads,
+        label=f"cubes of chunk {chunk}",
+    )
+    write_shard(store, chunk, flux, depth)
+    quality = pd.DataFrame(
+        {
+            "object_id": galaxies["object_id"].to_numpy(),
+            "row": galaxies["row"].to_numpy(),
+            "selection": group.attrs["selection"],
+            "version": VERSION,
+        }
+    )
+    for index, band in enumerate(BANDS):
+        quality[f"frames_{band}"] = counts[:, index]
+        quality[f"coverage_{band}"] = coverage[:, index]
+    return quality
