@@ -1,0 +1,257 @@
+"""T-SQL as sent to CasJobs, answered by DuckDB.
+
+sqlglot translates the syntax. What would pass silently with another meaning is mended here (comparison without case,
+hexadecimal numbers, integer division, casts that truncate, double precision floats, aliases in WHERE) or refused by
+name: a statement either means what it means in SQL Server or fails with one sentence.
+"""
+
+import re
+from typing import NamedTuple
+
+import duckdb
+import pandas as pd
+import sqlglot
+from sqlglot import exp
+
+from sdss_photoz.embedded.schema import PHOTO_FLAGS, PHOTO_TYPES
+from sdss_photoz.errors import UserError
+
+_ENUMERATIONS = {"fphotoflags": PHOTO_FLAGS, "fphototype": PHOTO_TYPES}
+
+_KNOWN = (  # functions whose meaning is the same, or is made so below
+    *(exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.Stddev, exp.Abs, exp.Floor, exp.Ceil, exp.Round, exp.Sqrt),
+    *(exp.Pow, exp.Exp, exp.Ln, exp.Log, exp.Sin, exp.Cos, exp.Tan, exp.Asin, exp.Acos, exp.Atan, exp.Atan2),
+    *(exp.Degrees, exp.Radians, exp.Pi, exp.Sign, exp.Coalesce, exp.Nullif, exp.Case, exp.If, exp.Cast, exp.Convert),
+    *(exp.Upper, exp.Lower, exp.And, exp.Or, exp.Xor, exp.Exists, exp.Any, exp.Anonymous),
+)
+_INTEGERS = {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT, exp.DType.UTINYINT}
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between)
+_SETTINGS = """
+SET threads = 1;
+SET default_collation = 'NOCASE';
+SET integer_division = true;
+CREATE OR REPLACE TEMP MACRO whole_of(x, kind) AS
+  CASE WHEN typeof(kind) IN ('TINYINT', 'UTINYINT', 'SMALLINT', 'INTEGER', 'BIGINT') THEN trunc(x) ELSE x END;
+CREATE OR REPLACE TEMP MACRO fDistanceArcMinEq(ra1, dec1, ra2, dec2) AS
+  120 * degrees(asin(sqrt(pow(sin(radians(dec2 - dec1) / 2), 2)
+    + cos(radians(dec1)) * cos(radians(dec2)) * pow(sin(radians(ra2 - ra1) / 2), 2))));
+"""
+
+
+class Statement(NamedTuple):
+    """A translated query: DuckDB's `sql`, and the name after INTO (None without one)."""
+
+    sql: str
+    into: str | None
+
+
+def _refuse(what):
+    raise UserError(
+        f"the embedded archive does not answer {what}: it knows SELECT with joins, subqueries and plain functions."
+    )
+
+
+def _parse(tsql):
+    declared = re.search(r"(?im)^\s*(declare|set|exec|execute|use|go)\b", tsql)
+    if declared:
+        _refuse(declared[1].upper())
+    try:
+        statements = [tree for tree in sqlglot.parse(tsql, read="tsql") if tree is not None]
+    except sqlglot.errors.SqlglotError as error:
+        message = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0]
+        raise UserError(f"the query is not T-SQL that the embedded archive understands: {message}") from None
+    if len(statements) != 1:
+        raise UserError(
+            f"the embedded archive answers one SELECT at a time, but was sent {len(statements)} statements."
+        )
+    if not isinstance(statements[0], exp.Select | exp.Union):
+        _refuse(statements[0].key.upper())
+    return statements[0]
+
+
+def _check_constructs(tree):
+    """Refuse, by name, what sqlglot lets pass but DuckDB does not answer as SQL Server does."""
+    for node in tree.walk():
+        if isinstance(node, exp.Lateral):
+            _refuse("CROSS APPLY" if node.args.get("cross_apply") else "OUTER APPLY")
+        elif isinstance(node, exp.Pivot):
+            _refuse("UNPIVOT" if node.args.get("unpivot") else "PIVOT")
+        elif isinstance(node, exp.Parameter | exp.SessionParameter):
+            _refuse(f"variables such as @{node.name}")
+        elif isinstance(node, exp.Identifier) and node.args.get("temporary"):
+            _refuse(f"temporary tables such as #{node.name}")
+        elif isinstance(node, exp.Limit | exp.Fetch) and "PERCENT" in node.sql("tsql").upper():
+            _refuse("TOP … PERCENT")
+        elif isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
+            _refuse(f"the table function {node.this.name}")
+        elif isinstance(node, exp.Func):
+            name = node.name if isinstance(node, exp.Anonymous) else node.sql_names()[0]
+            if not isinstance(node, _KNOWN) or (
+                isinstance(node, exp.Anonymous) and name.lower() not in {*_ENUMERATIONS, "fdistancearcmineq"}
+            ):
+                _refuse(f"the function {name.upper() if not name.startswith('f') else name}")
+            if isinstance(node, exp.Round) and node.args.get("truncate"):
+                _refuse("ROUND with a third argument")
+            if isinstance(node, exp.Convert) and node.args.get("style"):
+                _refuse("CONVERT with a style")
+        elif isinstance(node, exp.Like) and "[" in node.expression.name:
+            _refuse("LIKE with [ ]")
+
+
+def _check_aliases(tree, columns):
+    """Refuse a SELECT's own alias in its other clauses: SQL Server has no such column there, DuckDB would take it."""
+    outside = set().union(*columns.values())
+    for select in tree.find_all(exp.Select):
+        names = {projection.alias.lower() for projection in select.expressions if isinstance(projection, exp.Alias)}
+        inner = {
+            name.lower() for other in tree.find_all(exp.Select) if other is not select for name in other.named_selects
+        }
+        clauses = [
+            *select.expressions,
+            *(select.args.get(key) for key in ("where", "group", "having")),
+            *select.args.get("joins", []),
+        ]
+        for column in (c for clause in clauses if clause is not None for c in clause.find_all(exp.Column)):
+            name = column.name.lower()
+            if not column.table and name in names - outside - inner and column.find_ancestor(exp.Select) is select:
+                raise UserError(
+                    f"{column.name} is an alias of the same SELECT, which T-SQL does not know in WHERE, GROUP BY or "
+                    "another column: repeat its expression."
+                )
+
+
+def _check_into(tree):
+    names = [name.lower() for name in tree.named_selects]
+    twice = sorted({name for name in names if names.count(name) > 1 and name != "*"})
+    if twice:
+        raise UserError(f"SELECT INTO would make a table with two columns {twice[0]!r}: give one of them an alias.")
+    if "" in names:
+        raise UserError(f"column {names.index('') + 1} of the table made by SELECT INTO has no name: give it an alias.")
+
+
+def _mend(node):
+    """Give a node the meaning that it has in SQL Server."""
+    if isinstance(node, exp.HexString):
+        return exp.Literal.number(int(node.name or "0", 16))
+    if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Func):  # dbo.fName(…)
+        return _mend(node.expression)
+    if isinstance(node, exp.Anonymous) and node.name.lower() in _ENUMERATIONS:
+        values, key = _ENUMERATIONS[node.name.lower()], node.expressions[0].name.upper()
+        if key not in values:
+            raise UserError(f"{node.name} knows no {key!r}: the nearest known names are in the schema browser.")
+        return exp.Literal.number(values[key])
+    if isinstance(node, exp.Like):
+        return exp.ILike(this=node.this, expression=node.expression)
+    if isinstance(node, exp.Add) and any(
+        isinstance(side, exp.Literal) and side.is_string for side in (node.left, node.right)
+    ):
+        return exp.DPipe(this=node.left, expression=node.right)
+    if isinstance(node, exp.Convert):
+        node = exp.Cast(this=node.expression, to=node.this)
+    if isinstance(node, exp.Cast):
+        if node.to.this == exp.DType.FLOAT:
+            bits = int(node.to.expressions[0].name) if node.to.expressions else 53
+            node.set("to", exp.DataType.build("double" if bits > 24 else "real", dialect="duckdb"))
+        elif node.to.this in _INTEGERS and not node.this.is_string:
+            node.set("this", exp.Anonymous(this="trunc", expressions=[node.this]))
+        return node
+    if isinstance(node, exp.Avg | exp.Pow):
+        return exp.Anonymous(
+            this="whole_of",
+            expressions=[node, (exp.Max(this=node.this.copy()) if isinstance(node, exp.Avg) else node.this.copy())],
+        )
+    if isinstance(node, exp.Literal) and node.is_string and isinstance(node.parent, _COMPARISONS):
+        return exp.Literal.string(node.name.rstrip(" "))  # trailing blanks do not count
+    return node
+
+
+def _tables(connection):
+    """Columns, in lower case, of every table of the database, by its name in lower case."""
+    rows = connection.execute("SELECT table_name, column_name FROM information_schema.columns").fetchall()
+    tables = {}
+    for table, column in rows:
+        tables.setdefault(table.lower(), set()).add(column.lower())
+    return tables
+
+
+def translate(connection, tsql: str) -> Statement:
+    """Translate one T-SQL query for DuckDB.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        The database that will answer: its tables and columns are looked up.
+    tsql : str
+        One SELECT, as sent to CasJobs.
+
+    Raises
+    ------
+    UserError
+        What the embedded archive does not answer is named; so are unknown tables.
+    """
+    tree = _parse(tsql)
+    _check_constructs(tree)
+    tables = _tables(connection)
+    _check_aliases(tree, tables)
+    into = None
+    if tree.args.get("into") is not None:
+        _check_into(tree)
+        into = tree.args["into"].this.name
+        tree.set("into", None)
+    local = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if table.name.lower() not in tables.keys() | local:
+            raise UserError(
+                f"the embedded archive has no table {table.name}: it has {', '.join(sorted(_names(connection)))}."
+            )
+        table.set("db", None)
+        table.set("catalog", None)
+    return Statement(tree.transform(_mend).sql("duckdb"), into)
+
+
+def _names(connection):
+    return {
+        row[0] for row in connection.execute("SELECT DISTINCT table_name FROM information_schema.tables").fetchall()
+    }
+
+
+def _sentence(error):
+    """One sentence for DuckDB's complaint about a query."""
+    message = str(error).split("\n")[0].split(": ", 1)[-1].rstrip("!. ")
+    near = re.search(r"Candidate bindings[: ]+(.*)", str(error))
+    return f"the embedded archive cannot answer the query: {message}" + (f" (near: {near[1]})." if near else ".")
+
+
+def run(database, tsql: str) -> pd.DataFrame:
+    """Answer one T-SQL query as the archive would.
+
+    Parameters
+    ----------
+    database : str, Path or duckdb.DuckDBPyConnection
+        The catalogue, opened read-only where it is a path.
+    tsql : str
+        One SELECT, as sent to CasJobs; rows of ``SELECT … INTO mydb.X`` are returned, not stored.
+
+    Returns
+    -------
+    DataFrame
+        The rows; columns are named as in the query.
+
+    Raises
+    ------
+    UserError
+        One sentence: what is not understood, or the table, column or function that does not exist.
+    """
+    opened = not isinstance(database, duckdb.DuckDBPyConnection)
+    try:
+        connection = duckdb.connect(str(database), read_only=True) if opened else database
+    except duckdb.Error as error:
+        raise UserError(f"the catalogue {database} cannot be opened: {str(error).splitlines()[0]}") from None
+    try:
+        connection.execute(_SETTINGS)
+        return connection.execute(translate(connection, tsql).sql).fetchdf()
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.DataError) as error:
+        raise UserError(_sentence(error)) from None
+    finally:
+        if opened:
+            connection.close()
