@@ -5,10 +5,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-
 SRC = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SRC)
-os.environ["PYTHONPATH"] = os.pathsep.join([SRC, *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
 from sdss_photoz.config import check
 from sdss_photoz.errors import UserError
