@@ -1,0 +1,172 @@
+"""Runs, strips and fields of the simulated survey, and where their pixels lie on the sky.
+
+Rows and columns are the survey's: the centre of the 0-based pixel (x, y) has column x + 0.5 and row y + 0.5; great-circle
+coordinates are mu = a + b row + c col and nu = d + e row + f col (degrees) in the system of a node and an inclination.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sdss_photoz.embedded.camera import CAMERA_ROW
+from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE
+
+DEGREES_PER_PIXEL = 1.1e-4
+REFERENCE_PIXEL = (1024.0, 744.0)  # 0-based x, y of CRPIX (1025, 745)
+STRIP_FIELDS = 3  # longest strip of adjacent fields
+PATCH = {"mu": 38.3, "camcol": 3, "stripe": 82}
+STRIPES = (*range(10, 38), 76, 86)
+
+
+def sky_from_great_circle(mu, nu, node, incl):
+    """Right ascension and declination (degrees) of great-circle coordinates (degrees)."""
+    angle, nu, incl = np.radians(np.asarray(mu) - node), np.radians(nu), np.radians(incl)
+    x = np.cos(angle) * np.cos(nu)
+    y = np.sin(angle) * np.cos(nu) * np.cos(incl) - np.sin(nu) * np.sin(incl)
+    z = np.sin(angle) * np.cos(nu) * np.sin(incl) + np.sin(nu) * np.cos(incl)
+    return (np.degrees(np.arctan2(y, x)) + node) % 360, np.degrees(np.arcsin(z))
+
+
+def great_circle_from_sky(ra, dec, node, incl):
+    """Great-circle coordinates mu, nu (degrees) of right ascension and declination (degrees)."""
+    angle, dec, incl = np.radians(np.asarray(ra) - node), np.radians(dec), np.radians(incl)
+    along = np.sin(angle) * np.cos(dec) * np.cos(incl) + np.sin(dec) * np.sin(incl)
+    mu = np.degrees(np.arctan2(along, np.cos(angle) * np.cos(dec))) + node
+    return mu, np.degrees(np.arcsin(-np.sin(angle) * np.cos(dec) * np.sin(incl) + np.sin(dec) * np.cos(incl)))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Adjacent fields of one camera column of one run, one long image that drifted across the camera.
+
+    `terms` holds a…f of each band for row 0 of the first field; `suspect` names the band whose zero point is wrong.
+    """
+
+    run: int
+    camcol: int
+    first_field: int
+    fields: int
+    stripe: int
+    strip: str
+    node: float
+    incl: float
+    mjd: float
+    terms: dict[str, tuple[float, ...]] = field(repr=False)
+    suspect: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole strip: each field shares its last 128 with the next."""
+        return FRAME_SHAPE[0] + FIELD_ROWS * (self.fields - 1)
+
+    def field_terms(self, number: int, band: str) -> tuple[float, ...]:
+        """Terms a…f (degrees, degrees per pixel) of the `number`-th field of the strip in one band."""
+        a, b, c, d, e, f = self.terms[band]
+        return a + b * FIELD_ROWS * number, b, c, d + e * FIELD_ROWS * number, e, f
+
+    def sky(self, band: str, x, y):
+        """Right ascension and declination (degrees) of 0-based pixel coordinates of the strip."""
+        a, b, c, d, e, f = self.terms[band]
+        row, column = np.asarray(y) + 0.5, np.asarray(x) + 0.5
+        return sky_from_great_circle(a + b * row + c * column, d + e * row + f * column, self.node, self.incl)
+
+    def pixels(self, band: str, ra, dec):
+        """0-based pixel coordinates x, y of the strip where a position (degrees) lies."""
+        a, b, c, d, e, f = self.terms[band]
+        mu, nu = great_circle_from_sky(ra, dec, self.node, self.incl)
+        along, across = (mu - a + 180) % 360 - 180, nu - d
+        determinant = b * f - c * e
+        return (b * across - e * along) / determinant - 0.5, (f * along - c * across) / determinant - 0.5
+
+
+def tangent_plane(ra, dec, ra0, dec0):
+    """Gnomonic coordinates (degrees) east and north of a reference position (degrees)."""
+    angle, dec, dec0 = np.radians(np.asarray(ra) - ra0), np.radians(dec), np.radians(dec0)
+    depth = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(angle)
+    north = np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(angle)
+    return np.degrees(np.cos(dec) * np.sin(angle) / depth), np.degrees(north / depth)
+
+
+def tangent_wcs(strip: Strip, number: int, band: str) -> dict[str, float]:
+    """Header keys CRVAL and CD of the plain TAN projection that best fits a field's great-circle terms."""
+    offset = FIELD_ROWS * number
+    x, y = np.meshgrid(np.linspace(0, FRAME_SHAPE[1] - 1, 9), np.linspace(0, FRAME_SHAPE[0] - 1, 7))
+    ra0, dec0 = (float(value) for value in strip.sky(band, REFERENCE_PIXEL[0], REFERENCE_PIXEL[1] + offset))
+    east, north = tangent_plane(*strip.sky(band, x, y + offset), ra0, dec0)
+    pixels = np.column_stack([x.ravel() - REFERENCE_PIXEL[0], y.ravel() - REFERENCE_PIXEL[1]])
+    (cd11, cd21), (cd12, cd22) = np.linalg.lstsq(pixels, np.column_stack([east.ravel(), north.ravel()]), rcond=None)[0]
+    keys = {"CRVAL1": ra0, "CRVAL2": dec0, "CD1_1": cd11, "CD1_2": cd12, "CD2_1": cd21, "CD2_2": cd22}
+    return {key: float(f"{value:.12g}") for key, value in keys.items()}
+
+
+def _draw_terms(mu: float, nu: float, rng) -> dict[str, tuple[float, ...]]:
+    """Terms of the five bands: their pixels differ by up to a few arcsec, their scales by 1e-4, as in real runs."""
+    terms = {}
+    for band in BANDS:
+        shift = rng.normal(0, 2.5e-4, 2)
+        scale = DEGREES_PER_PIXEL * (1 + rng.normal(0, 1e-4, 2))
+        skew = rng.normal(0, 3e-8, 2)
+        terms[band] = (mu + shift[0], scale[0], skew[0], nu + shift[1], skew[1], scale[1])
+    return terms
+
+
+def draw_strips(fields: int, visits: int, seed: int) -> tuple[list[Strip], list[Strip]]:
+    """Draw the survey's geometry.
+
+    Parameters
+    ----------
+    fields : int
+        Fields seen once, dealt into strips of at most three adjacent fields in different places of the sky; the last
+        strip has the wrong zero point (the suspect zone).
+    visits : int
+        Runs that see the patch at Dec 0.
+    seed : int
+        Seed of the sky.
+
+    Returns
+    -------
+    (strips, patch) : lists of Strip
+        The strips, and one strip of one field for each run that sees the patch.
+    """
+    rng = np.random.default_rng([seed, 1])
+    lengths = [STRIP_FIELDS] * (fields // STRIP_FIELDS) + ([fields % STRIP_FIELDS] if fields % STRIP_FIELDS else [])
+    runs = rng.choice(np.arange(745, 8162), len(lengths) + visits, replace=False)
+    places = rng.choice(len(STRIPES) * 22, len(lengths), replace=False)  # slots of 4 degrees along each stripe
+    strips = []
+    for index, (run, length, place) in enumerate(zip(runs, lengths, places, strict=False)):
+        stripe, slot = STRIPES[place % len(STRIPES)], place // len(STRIPES)
+        south = stripe in (76, 86)
+        node, incl = {76: (275.0, 15.0), 86: (275.0, -10.0)}.get(stripe, (95.0, 2.5 * (stripe - 10)))
+        mu = (-40.0 if south else 142.0) + 4 * slot + rng.uniform(0.5, 2.5)
+        camcol, name = int(rng.integers(1, 7)), "NS"[int(rng.integers(2))]
+        strips.append(
+            Strip(
+                run=int(run), camcol=camcol, first_field=int(rng.integers(11, 700)), fields=length, stripe=stripe,
+                strip=name, node=node + round(rng.normal(0, 0.02), 6), incl=incl + round(rng.normal(0, 0.01), 6),
+                mjd=float(51075 + rng.integers(0, 2500)), terms=_draw_terms(mu % 360, _nu(camcol, name, rng), rng),
+                suspect="g" if index == len(lengths) - 1 else None,
+            )
+        )  # fmt: skip
+    patch = []
+    nu = _nu(PATCH["camcol"], "N", rng)
+    for run in runs[len(lengths) :]:
+        offset = rng.uniform(-0.006, 0.006, 2)  # pointing differs by up to some 50 pixels
+        patch.append(
+            Strip(
+                run=int(run), camcol=PATCH["camcol"], first_field=int(rng.integers(11, 700)), fields=1,
+                stripe=PATCH["stripe"], strip="N", node=round(rng.uniform(100, 160), 6),
+                incl=round(rng.uniform(0.001, 0.006), 6), mjd=float(51075 + rng.integers(0, 2500)),
+                terms=_draw_terms(PATCH["mu"] + offset[0], nu + offset[1], rng),
+            )
+        )  # fmt: skip
+    return strips, patch
+
+
+def _nu(camcol: int, strip: str, rng) -> float:
+    """Great-circle latitude of column 0: six camera columns 25.17 arcmin apart, the strips N and S between them."""
+    return 0.4194 * (camcol - 3.5) - 0.1126 + (0.105 if strip == "N" else -0.105) + rng.normal(0, 0.005)
+
+
+def band_delay(band: str) -> float:
+    """Days between a field's passage through r and through another band's detector: some 72 s from one to the next."""
+    return (CAMERA_ROW[band] - 1) * 71.72 / 86_400

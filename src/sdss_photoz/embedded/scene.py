@@ -1,0 +1,114 @@
+"""Where the objects of the simulated sky stand: one scene for each strip of fields, and one for the patch.
+
+Positions know nothing of redshifts: targets are thrown at random with a smallest distance, pairs and objects at edges
+are planted at random, and everything else is uniform.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sdss_photoz.config import Embedded
+from sdss_photoz.embedded.astrometry import Strip, draw_strips
+from sdss_photoz.embedded.camera import draw_conditions
+from sdss_photoz.embedded.population import draw_faint_galaxies, draw_galaxies, draw_stars, galactic_ebv
+from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, FIELD_ROWS, FRAME_SHAPE
+
+SEPARATION = 70.0  # pixels between targets, so that few cubes of 64 pixels show two
+EDGE_MARGIN = 40.0  # pixels at the frame's edges with none but the planted targets
+PAIRS = 0.03  # of the targets have another target within 17 arcsec
+AT_EDGE = 0.02  # of the targets stand within EDGE_MARGIN of an edge
+FAINT_PER_FIELD = 80
+STARS_PER_FIELD = 60
+PATCH_MARGIN = 60  # pixels round the patch that some visits see
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Strips that look at the same objects, the conditions of each, and the objects."""
+
+    strips: list[Strip]
+    conditions: list[list[dict]]  # by strip and block of rows
+    objects: pd.DataFrame
+
+
+def _throw(number, low, high, separation, rng):
+    """Uniform points in the box from `low` to `high`, no two nearer than `separation`; fewer where they do not fit."""
+    points = np.empty((0, 2))
+    for candidate in rng.uniform(low, high, (60 * number, 2)):
+        if len(points) == number:
+            break
+        if not len(points) or np.min(((points - candidate) ** 2).sum(axis=1)) > separation**2:
+            points = np.concatenate([points, candidate[None]])
+    return points
+
+
+def draw_positions(number: int, low, high, rng: np.random.Generator) -> np.ndarray:
+    """Draw the pixel positions (x, y) of targets in the box from `low` to `high`, shape (number, 2)."""
+    low, high = np.array(low, float), np.array(high, float)
+    paired, at_edge = round(number * PAIRS / 2), round(number * AT_EDGE)
+    points = _throw(number - paired - at_edge, low + EDGE_MARGIN, high - EDGE_MARGIN, SEPARATION, rng)
+    distance, angle = rng.uniform(13, 42, paired), rng.uniform(0, 2 * np.pi, paired)  # 5 to 17 arcsec
+    partners = points[:paired] + distance[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    edge = rng.uniform(low, high, (at_edge, 2))
+    axis, inward = rng.integers(0, 2, at_edge), rng.uniform(0, EDGE_MARGIN, at_edge)
+    chosen = np.arange(at_edge), axis
+    edge[chosen] = np.where(rng.uniform(size=at_edge) < 0.5, low[axis] + inward, high[axis] - inward)
+    return rng.permutation(np.concatenate([points, partners, edge]))
+
+
+def _draw_objects(strip: Strip, low, high, galaxies_per_field: int, seed: int, rng) -> pd.DataFrame:
+    """Targets, faint galaxies and stars of a box of a strip's r-band pixels, with their light after Galactic dust."""
+    share = (high[0] - low[0]) * (high[1] - low[1]) / (FRAME_SHAPE[1] * FIELD_ROWS)
+    positions = draw_positions(round(galaxies_per_field * share), low, high, rng)
+    targets = draw_galaxies(len(positions), rng).assign(kind="target")
+    faint = draw_faint_galaxies(round(FAINT_PER_FIELD * share), rng).assign(kind="faint")
+    stars = draw_stars(round(STARS_PER_FIELD * share), rng).assign(kind="star", red=False)
+    objects = pd.concat([targets, faint, stars], ignore_index=True)
+    others = rng.uniform(low, high, (len(faint) + len(stars), 2))
+    objects[["x", "y"]] = np.concatenate([positions, others])
+    objects["ra"], objects["dec"] = strip.sky("r", objects["x"].to_numpy(), objects["y"].to_numpy())
+    objects["ebv"] = galactic_ebv(objects["ra"], objects["dec"], seed)
+    objects["ebv_catalog"] = objects["ebv"] * (1 + 0.1 * np.clip(rng.standard_normal(len(objects)), -3, 3))
+    for band in BANDS:
+        observed = objects[f"mag_{band}"] + EXTINCTION_PER_EBV[band] * objects["ebv"]
+        objects[f"flux_{band}"] = 10 ** (0.4 * (22.5 - observed))
+    return objects
+
+
+def _primary(strips: list[Strip], objects: pd.DataFrame) -> pd.DataFrame:
+    """Number the strip and field where each object is primary; -1 where no field holds its centre."""
+    found, field = np.full(len(objects), -1), np.full(len(objects), -1)
+    for index, strip in enumerate(strips):
+        x, y = strip.pixels("r", objects["ra"].to_numpy(), objects["dec"].to_numpy())
+        inside = (x > -0.5) & (x < FRAME_SHAPE[1] - 0.5) & (y > -0.5) & (y < strip.rows - 0.5) & (found < 0)
+        found[inside] = index
+        middle_of_overlap = (FRAME_SHAPE[0] - FIELD_ROWS) // 2
+        field[inside] = np.clip((y[inside] - middle_of_overlap) // FIELD_ROWS, 0, strip.fields - 1)
+    return objects.assign(strip_index=found, field_index=field)
+
+
+def draw_scenes(embedded: Embedded) -> list[Scene]:
+    """Draw the whole sky: every strip, its conditions and its objects.
+
+    Parameters
+    ----------
+    embedded : Embedded
+        The config's block.
+
+    Returns
+    -------
+    list of Scene
+        The strips one by one, the patch last.
+    """
+    strips, patch = draw_strips(embedded.fields, embedded.visits, embedded.seed)
+    scenes = []
+    for number, group in enumerate([*([strip] for strip in strips), patch]):
+        rng = np.random.default_rng([embedded.seed, 2, number])
+        margin = PATCH_MARGIN if group is patch else 0
+        low, high = (-margin, -margin), (FRAME_SHAPE[1] - 1 + margin, group[0].rows - 1 + margin)
+        objects = _draw_objects(group[0], low, high, embedded.galaxies_per_field, embedded.seed, rng)
+        conditions = [draw_conditions(strip.camcol, strip.fields + 1, rng) for strip in group]
+        scenes.append(Scene(group, conditions, _primary(group, objects)))
+    return scenes
