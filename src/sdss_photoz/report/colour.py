@@ -1,0 +1,27 @@
+"""Colour images of cubes."""
+
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+
+from sdss_photoz.survey import BANDS
+
+WEIGHTS = {"i": 1.0, "r": 1.5, "g": 2.5}  # red, green, blue: make a galaxy of middling colour nearly white
+STRETCH = 0.5  # nanomaggies: below it brightness is linear
+SOFTENING = 8
+
+
+def colour_image(cube) -> np.ndarray:
+    """Colour image from the i, r and g bands of a cube, by Lupton et al. 2004 (PASP 116, 133).
+
+    Parameters
+    ----------
+    cube : array_like (y, x, band)
+        Nanomaggies in ugriz; NaN is drawn as no light.
+
+    Returns
+    -------
+    ndarray (y, x, 3), uint8
+    """
+    cube = np.nan_to_num(np.asarray(cube, dtype=np.float64))
+    planes = [cube[..., BANDS.index(band)] * weight for band, weight in WEIGHTS.items()]
+    return make_lupton_rgb(*planes, stretch=STRETCH, Q=SOFTENING)

@@ -1,0 +1,200 @@
+"""The report: one HTML page that holds all it shows, with its figures and tables as files beside it."""
+
+import base64
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader
+
+from sdss_photoz import __version__, files
+from sdss_photoz.config import Block, Config
+from sdss_photoz.cubes.store import load_cubes
+from sdss_photoz.errors import UserError
+from sdss_photoz.evaluation import pdfs
+from sdss_photoz.report import figures as draw
+from sdss_photoz.report import tables as tabulate
+from sdss_photoz.report.colour import colour_image
+
+PACKAGES = (
+    "astropy", "astropy-healpix", "duckdb", "galsim", "h5py", "matplotlib", "numba", "numpy", "pandas", "pyarrow",
+    "pydantic", "qp-prob", "scipy", "snakemake", "sqlglot", "torch", "zarr",
+)  # fmt: skip
+
+
+class TrialFiles(NamedTuple):
+    """Files of one trial that the report reads."""
+
+    photoz: Path  # evaluation/<trial>/photoz.parquet
+    ensemble: Path  # evaluation/<trial>/photoz.hdf5
+    metrics: Path  # evaluation/<trial>/metrics.json
+    histories: Sequence[Path]  # training/<trial>/fold-K/member-M.history.csv
+
+
+def write_report(
+    *,
+    page: Path,
+    tables: Path,
+    figures: Path,
+    galaxies: Path,
+    counts: Path,
+    store: Path,
+    trials: Mapping[str, TrialFiles],
+    config: Config,
+) -> None:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    page : Path
+        The HTML page; images are part of it, so it can be sent on its own.
+    tables, figures : Path
+        Folders for the same tables as CSV and the same figures as PNG.
+    galaxies, counts : Path
+        ``sample/galaxies.parquet`` and ``sample/counts.csv``.
+    store : Path
+        The store of cubes, for the colour images.
+    trials : mapping of name to TrialFiles
+    config : config.Config
+        The configuration that made the run; keys that change places, speed or devices are not shown.
+
+    Raises
+    ------
+    UserError
+        Where a table belongs to another run.
+    """
+    sample = pd.read_parquet(galaxies)
+    photoz = {name: pd.read_parquet(trial.photoz) for name, trial in trials.items()}
+    found = {name: json.loads(Path(trial.metrics).read_text(encoding="utf-8")) for name, trial in trials.items()}
+    cuts = pd.read_csv(counts)
+    sections = [
+        _trial_section(name, trial, sample, photoz[name], found[name], store, config, Path(figures), Path(tables))
+        for name, trial in trials.items()
+    ]
+    files.write_csv(Path(tables) / "counts.csv", cuts)
+    files.write_csv(Path(tables) / "scores.csv", tabulate.scores_table(found))
+    files.write_csv(Path(tables) / "folds_and_members.csv", tabulate.parts_table(found))
+    first = next(iter(photoz.values())).drop_duplicates("object_id").set_index("object_id")["fold"]
+    sky = _keep(draw.sky(sample, sample["object_id"].map(first)), Path(figures) / "sky.png")
+
+    environment = Environment(
+        loader=PackageLoader("sdss_photoz.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    style = environment.loader.get_source(environment, "style.css")[0]
+    text = environment.get_template("page.html").render(
+        config=config,
+        style=style,
+        sections=sections,
+        sky=sky,
+        sample=sample,
+        counts_table=_count_rows(cuts),
+        score_names=[heading for heading, *_ in tabulate.SCORES.values()],
+        resolved=yaml.safe_dump(_what_keys(config), sort_keys=False, allow_unicode=True),
+        versions=_versions(),
+    )
+    files.write_text(page, text)
+
+
+def _trial_section(name, trial, sample, photoz, found, store, config, figures, tables):
+    """What the page says of one trial; its figures and tables are written on the way."""
+    training = config.trial_training(name)
+    scored = photoz[photoz["has_frames"]]
+    residuals = draw.residual_table(scored)
+    pit = draw.pit_table(scored)
+    files.write_csv(tables / f"{name}-residuals.csv", residuals)
+    files.write_csv(tables / f"{name}-pit.csv", pit)
+    histories = {f"{path.parent.name} {path.name}": pd.read_csv(path) for path in map(Path, trial.histories)}
+    entropy = redshift_entropy(sample["z_spec"], training.bins)
+    drawn = {
+        "redshifts": draw.redshifts(scored, found["outlier"]),
+        "residuals": draw.residuals(residuals),
+        "pit": draw.pit(pit),
+        "training": draw.training(histories, entropy) if histories else None,
+        "examples": _examples(sample, scored, trial.ensemble, photoz, store, config.report.examples),
+    }
+    kept = {kind: _keep(figure, figures / f"{name}-{kind}.png") for kind, figure in drawn.items() if figure is not None}
+    archive = found["with_archive"]
+    verdicts = [tabulate.verdict(found["headline"], "local_linear")]
+    if archive is not None:
+        verdicts.append(tabulate.verdict(archive, "archive"))
+    return {
+        "name": name,
+        "trial": config.trials[name],
+        "training": training,
+        "found": found,
+        "entropy": entropy,
+        "figures": kept,
+        "verdicts": verdicts,
+        "headline": tabulate.score_rows(found["headline"]),
+        "archive": tabulate.score_rows(archive) if archive is not None else [],
+        "scatter": tabulate.scatter_rows(found),
+        "width": scored["width_68"].median(),
+    }
+
+
+def redshift_entropy(z, bins: int) -> float:
+    """Entropy (nat) of the histogram of redshifts: the loss of a network that knows no more than that."""
+    share = np.histogram(z, bins=pdfs.bin_edges(bins))[0] / len(z)
+    share = share[share > 0]
+    return float(-np.sum(share * np.log(share)))
+
+
+def _examples(sample, scored, ensemble, photoz, store, number):
+    """Galaxies spread evenly over the ranks of redshift, so that nobody chose them."""
+    once = scored[scored["repeat"] == 0].sort_values(["z_spec", "object_id"])
+    number = min(number, len(once))
+    if not number:
+        return None
+    chosen = once.iloc[((np.arange(number) + 0.5) / number * len(once)).astype(int)]
+    rows = np.sort(chosen.index.to_numpy())  # h5py reads rows in order
+    with h5py.File(ensemble) as file:
+        if len(file["data/pdfs"]) != len(photoz):
+            raise UserError(f"{ensemble} and photoz.parquet beside it hold different galaxies: evaluate again.")
+        found = dict(zip(rows, file["data/pdfs"][rows], strict=True))
+    cube_rows = sample.set_index("object_id").loc[chosen["object_id"], "row"].to_numpy()
+    images = [colour_image(cube) for cube in load_cubes(store, cube_rows)]
+    return draw.examples(images, chosen, pdfs.normalise(np.stack([found[row] for row in chosen.index])))
+
+
+def _keep(figure, path):
+    """Write a figure; return it for the page, as data of an img tag."""
+    with files.whole(path) as part:
+        draw.save(figure, part)
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _what_keys(block):
+    """The keys of a block that enter results, defaults included, as JSON values."""
+    if isinstance(block, Block):
+        fields = type(block).model_fields
+        kinds = {key: (field.json_schema_extra or {}).get("kind") for key, field in fields.items()}
+        return {key: _what_keys(getattr(block, key)) for key in fields if kinds[key] != "how"}
+    if isinstance(block, dict):
+        return {key: _what_keys(value) for key, value in block.items()}
+    return list(block) if isinstance(block, tuple) else block
+
+
+def _count_rows(cuts):
+    """Header and rows of the table of cuts, numbers with thousands separated."""
+    rows = [
+        [f"{value:,}" if isinstance(value, int) else str(value) for value in row]
+        for row in cuts.astype(object).where(cuts.notna(), "").to_numpy().tolist()
+    ]
+    return {"columns": list(cuts), "rows": rows}
+
+
+def _versions():
+    found = {"sdss-photoz": __version__, "Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # an environment of one stage does not hold the others' packages
+    return found

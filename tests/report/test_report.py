@@ -1,0 +1,161 @@
+"""The page holds what it shows, says what the numbers say, and is the same whenever it is made."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_run import make_run, outputs
+
+from sdss_photoz.config import Config, Evaluation, check
+from sdss_photoz.cubes.store import create_store, selection_digest, write_shard
+from sdss_photoz.evaluation.evaluate import evaluate
+from sdss_photoz.report.page import TrialFiles, redshift_entropy, write_report
+from sdss_photoz.report.tables import verdict
+
+COUNT = 300
+
+
+def make_store(folder, galaxies):
+    """A store of round galaxies whose colours follow redshift."""
+    store = folder / "cubes.zarr"
+    create_store(store, len(galaxies), 1, selection_digest(galaxies["object_id"], galaxies["ra"], galaxies["dec"], 1))
+    y, x = np.mgrid[:64, :64] - 31.5
+    light = np.exp(-np.hypot(y, x) / 4)[None, :, :, None]
+    bands = np.exp(galaxies["z_spec"].to_numpy()[:, None] * np.array([-9, -6, 0, 2, 3])) * [0.3, 0.6, 1, 1.3, 1.6]
+    flux = light * bands[:, None, None, :] + np.random.default_rng(1).normal(0, 0.03, (len(galaxies), 64, 64, 5))
+    write_shard(store, 0, flux.astype(np.float32), np.ones((len(galaxies), 5), dtype=np.uint16))
+    return store
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    inputs = make_run(folder, count=COUNT)
+    evaluate(**inputs, **outputs(folder), settings=Evaluation(bootstrap=30))
+    galaxies = pd.read_parquet(inputs["galaxies"])
+    counts = folder / "sample/counts.csv"
+    counts.write_text("cut,galaxies,removed\nquery,1400,0\nunique,300,1100\n")
+    made = outputs(folder)
+    histories = sorted((folder / "training/images").glob("fold-*/member-*.history.csv"))
+    return {
+        "galaxies": inputs["galaxies"],
+        "counts": counts,
+        "store": make_store(folder, galaxies),
+        "trials": {"images": TrialFiles(made["photoz"], made["ensemble"], made["scores"], histories)},
+        "config": check({"run": "made_up", "archive": {"mirror": "/data/secret-place"}, "report": {"examples": 4}}),
+    }
+
+
+def write(folder, arguments, **changes):
+    places = {"page": folder / "index.html", "tables": folder / "tables", "figures": folder / "figures"}
+    write_report(**places, **{**arguments, **changes})
+    return (folder / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, arguments):
+    folder = tmp_path_factory.mktemp("written")
+    return folder, write(folder, arguments)
+
+
+def test_page_works_offline(report):
+    _, page = report
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", page)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<script" not in page
+    assert "url(" not in page
+
+
+def test_headline_numbers_stand_first_with_errors_beside_the_baselines(report, arguments):
+    _, page = report
+    found = json.loads(arguments["trials"]["images"].metrics.read_text())["headline"]["scores"]
+    for method in ("network", "local_linear"):
+        entry = found[method]["sigma_mad"]
+        text = f"{entry['value']:.5f} ± {entry['error']:.5f}"
+        assert text in page
+        assert page.index(text) < page.index("<img")
+
+
+def test_page_shows_every_figure_that_lies_beside_it(report):
+    folder, page = report
+    pictures = sorted(path.name for path in (folder / "figures").glob("*.png"))
+    assert pictures == [
+        "images-examples.png", "images-pit.png", "images-redshifts.png", "images-residuals.png",
+        "images-training.png", "sky.png",
+    ]  # fmt: skip
+    assert page.count("data:image/png;base64,") == len(pictures)
+
+
+def test_tables_hold_the_scores_in_full(report, arguments):
+    folder, _ = report
+    scores = pd.read_csv(folder / "tables/scores.csv").set_index(["galaxies", "method", "score"])
+    found = json.loads(arguments["trials"]["images"].metrics.read_text())
+    expected = found["headline"]["differences"]["network - local_linear"]["sigma_mad"]
+    assert scores.loc[("headline", "network - local_linear", "sigma_mad"), "value"] == expected["value"]
+    pit = pd.read_csv(folder / "tables/images-pit.csv")
+    assert pit["ensemble"].sum() == found["galaxies"]["scored"]
+    assert (folder / "tables/counts.csv").read_text() == arguments["counts"].read_text()
+
+
+def test_same_inputs_give_the_same_bytes(report, arguments, tmp_path):
+    folder, _ = report
+    write(tmp_path, arguments)
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert len(paths) > 10
+    for path in paths:
+        assert (folder / path).read_bytes() == (tmp_path / path).read_bytes(), path
+
+
+def test_page_names_no_place_time_or_program_that_wrote_the_pictures(report):
+    folder, page = report
+    assert "secret-place" not in page
+    assert not re.search(r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}\b", page)
+    for path in (folder / "figures").glob("*.png"):
+        assert b"Software" not in path.read_bytes()
+
+
+def test_configuration_is_shown_with_its_defaults(report):
+    _, page = report
+    assert "learning_rate: 0.002" in page
+    assert "run: made_up" in page
+
+
+def test_a_title_with_markup_stays_text(arguments, tmp_path):
+    page = write(tmp_path, arguments, config=check({"report": {"title": "a <b>bold</b> & brave title", "examples": 0}}))
+    assert "<h1>a &lt;b&gt;bold&lt;/b&gt; &amp; brave title</h1>" in page
+
+
+def test_report_without_examples_histories_and_archive_redshifts_is_written(arguments, tmp_path):
+    trial = arguments["trials"]["images"]
+    made = tmp_path / "evaluation"
+    shutil.copytree(trial.photoz.parent, made)
+    scores = json.loads((made / "metrics.json").read_text())
+    scores["with_archive"] = None
+    (made / "metrics.json").write_text(json.dumps(scores))
+    photoz = pd.read_parquet(made / "photoz.parquet").assign(z_phot_archive=np.nan)
+    photoz.to_parquet(made / "photoz.parquet")
+    files = TrialFiles(made / "photoz.parquet", made / "photoz.hdf5", made / "metrics.json", [])
+    page = write(tmp_path, arguments, trials={"images": files}, config=Config(report={"examples": 0}))
+    assert page.count("<img") == 4
+    assert "photometric redshift in the archive" not in page
+
+
+def test_verdict_says_what_the_difference_says():
+    def sentence(value, error):
+        scores = {"network": {"sigma_mad": {"value": 0.02 + value}}, "local_linear": {"sigma_mad": {"value": 0.02}}}
+        differences = {"network - local_linear": {"sigma_mad": {"value": value, "error": error}}}
+        return verdict({"galaxies": 10, "scores": scores, "differences": differences}, "local_linear")
+
+    assert sentence(0.004, 0.001).endswith("the network is worse.")
+    assert sentence(-0.004, 0.001).endswith("the network is better.")
+    assert sentence(-0.004, 0.003).endswith("the two cannot be told apart.")
+    assert sentence(-0.004, None).endswith("so the difference has no error.")
+
+
+def test_entropy_of_a_flat_histogram_is_the_logarithm_of_its_bins():
+    assert redshift_entropy((np.arange(1800) + 0.5) * 0.4 / 1800, 180) == pytest.approx(np.log(180))
+    assert redshift_entropy(np.full(50, 0.1), 180) == 0
