@@ -35,7 +35,7 @@ def make_galaxies(count=600, seed=1):
     colours = np.cumsum([0 * z, 1.2 + 3 * z, 0.5 + 4 * z, 0.3 + z, 0.25 + 0.6 * z][::-1], axis=0)[::-1]
     for band, colour in zip(BANDS, colours, strict=True):
         table[f"extinction_{band}"] = EXTINCTION_PER_EBV[band] * table["ebv"]
-        table[f"model_mag_{band}"] = 15 + colour + 4 * z + random.normal(0, 0.03, count) + table[f"extinction_{band}"]
+        table[f"model_mag_{band}"] = 15 + colour + 4 * z + random.normal(0, 0.2, count) + table[f"extinction_{band}"]
     table["row"] = np.arange(count)
     table["chunk"] = table["row"] * 2 // count
     return table

@@ -146,7 +146,10 @@ def test_report_without_examples_histories_and_archive_redshifts_is_written(argu
 
 def test_verdict_says_what_the_difference_says():
     def sentence(value, error):
-        scores = {"network": {"sigma_mad": {"value": 0.02 + value}}, "local_linear": {"sigma_mad": {"value": 0.02}}}
+        scores = {
+            "network": {"sigma_mad": {"value": 0.02 + value, "error": error}},
+            "local_linear": {"sigma_mad": {"value": 0.02, "error": error}},
+        }
         differences = {"network - local_linear": {"sigma_mad": {"value": value, "error": error}}}
         return verdict({"galaxies": 10, "scores": scores, "differences": differences}, "local_linear")
 

@@ -119,7 +119,8 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
     members = sorted(int(name.rsplit("_", 1)[1]) for name in scored if name.startswith("z_phot_member_"))
 
     def compared(rows, methods):
-        pairs = [("network", name) for name in methods if name != "network"]
+        pairs = [(name, "local_linear") for name in ("network", "mean") if name in methods]
+        pairs += [("network", "archive")] if "archive" in methods else []
         table = scored[rows]
         comparison = metrics.compare(
             {name: _residuals(table, name, settings) for name in methods},

@@ -5,7 +5,7 @@ from astropy.visualization import make_lupton_rgb
 
 from sdss_photoz.survey import BANDS
 
-WEIGHTS = {"i": 1.0, "r": 1.5, "g": 2.5}  # red, green, blue: make a galaxy of middling colour nearly white
+WEIGHTS = {"i": 1.0, "r": 1.3, "g": 2.0}  # red, green, blue: a galaxy of middling colour is nearly white
 STRETCH = 0.5  # nanomaggies: below it brightness is linear
 SOFTENING = 8
 
@@ -24,4 +24,5 @@ def colour_image(cube) -> np.ndarray:
     """
     cube = np.nan_to_num(np.asarray(cube, dtype=np.float64))
     planes = [cube[..., BANDS.index(band)] * weight for band, weight in WEIGHTS.items()]
-    return make_lupton_rgb(*planes, stretch=STRETCH, Q=SOFTENING)
+    with np.errstate(invalid="ignore"):  # pixels without light: 0 / 0 is drawn black
+        return make_lupton_rgb(*planes, stretch=STRETCH, Q=SOFTENING)

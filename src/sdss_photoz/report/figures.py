@@ -20,6 +20,7 @@ METHODS = {  # column of photoz.parquet: label, colour
     "z_phot_archive": ("archive", GREEN),
 }
 PIT_BINS = 20
+WIDTH = 7.2  # inches: of every figure, so that letters have one size on the page
 STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that the bytes do not depend on the machine's fonts
     "font.size": 9,
@@ -62,7 +63,7 @@ def redshifts(photoz: pd.DataFrame, outlier: float) -> Figure:
     """z_phot against z_spec as a density, a panel for each method, with the lines |dz| = `outlier`."""
     columns = known_methods(photoz)
     limit = float(np.clip(photoz["z_spec"].max() * 1.1, 0.1, pdfs.Z_RANGE))
-    figure = Figure(figsize=(3.1 * len(columns) + 0.7, 3.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, {1: 5.6, 2: 3.4}.get(len(columns), 2.5)), layout="constrained")
     axes = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
     bins = np.linspace(0, limit, 81)
     counts = [
@@ -100,7 +101,7 @@ def residual_table(photoz: pd.DataFrame, step: float = 0.02, fewest: int = 20) -
 @styled
 def residuals(table: pd.DataFrame) -> Figure:
     """Median and scatter of the residuals against redshift, from `residual_table`."""
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
     colours = dict(METHODS.values())
     for marker, (method, part) in zip("osD", table.groupby("method", sort=False), strict=False):
@@ -113,7 +114,8 @@ def residuals(table: pd.DataFrame) -> Figure:
     left.set(xlabel="spectroscopic redshift", ylabel="median of $\\Delta z/(1+z)$")
     right.set(xlabel="spectroscopic redshift", ylabel="$\\sigma_{\\mathrm{MAD}}$")
     right.set_ylim(bottom=0)
-    left.legend()
+    if len(table):
+        figure.legend(loc="outside upper center", ncols=len(METHODS))
     return figure
 
 
@@ -131,19 +133,21 @@ def pit_table(photoz: pd.DataFrame) -> pd.DataFrame:
 def pit(table: pd.DataFrame) -> Figure:
     """Histograms of PIT of the ensemble and of its members, relative to flat, from `pit_table`."""
     edges = np.array([*table["pit_low"], 1.0])
-    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     members = [name for name in table if name.startswith("member_")]
     for axis, names, title in zip(axes, (["ensemble"], members), ("ensemble", "members"), strict=True):
         for index, name in enumerate(names):
             mean = table[name].sum() / PIT_BINS
             colour = BLUE if name == "ensemble" else CYCLE[index % len(CYCLE)]
-            axis.stairs(table[name] / mean, edges, color=colour, fill=name == "ensemble", alpha=0.85, lw=1.2)
+            axis.stairs(table[name] / mean, edges, color=colour, fill=name == "ensemble", alpha=0.85, lw=1.2,
+                        baseline=0 if name == "ensemble" else None)  # fmt: skip
         mean = table[names[0]].sum() / PIT_BINS
         spread = 2 * np.sqrt((1 - 1 / PIT_BINS) / mean)
         axis.axhspan(1 - spread, 1 + spread, color=BLACK, alpha=0.15, lw=0)
         axis.axhline(1, color=BLACK, lw=0.8)
         axis.set(xlim=(0, 1), xlabel="PIT", title=title)
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("galaxies relative to flat")
     return figure
 
@@ -151,7 +155,7 @@ def pit(table: pd.DataFrame) -> Figure:
 @styled
 def training(histories: Mapping[str, pd.DataFrame], entropy: float) -> Figure:
     """Loss against epoch of each network, with the entropy of the redshift histogram."""
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     opaque = 0.9 if len(histories) <= 8 else 0.4
     last = 1
@@ -182,7 +186,7 @@ def sky(galaxies: pd.DataFrame, fold: pd.Series) -> Figure:
     fold : Series (galaxy,)
         Fold in which each galaxy is tested; NaN where in none.
     """
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     size = float(np.clip(4000 / len(galaxies), 0.3, 6))
     for index, number in enumerate(sorted(fold.dropna().unique())):
@@ -212,7 +216,7 @@ def examples(images: Sequence[np.ndarray], galaxies: pd.DataFrame, distributions
     """
     across = 2
     down = -(-len(images) // across)
-    figure = Figure(figsize=(7.2, 1.55 * down), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.55 * down), layout="constrained")
     axes = figure.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.9] * across)
     edges = pdfs.bin_edges(distributions.shape[1])
     for axis in axes.ravel():

@@ -1,13 +1,15 @@
 """The report's tables: scores as numbers for programs, and as text for people."""
 
 import pandas as pd
+from markupsafe import Markup
 
 LABELS = {
     "network": "network (ensemble)",
     "local_linear": "local-linear regression",
-    "archive": "redshifts of the archive",
-    "mean": "mean of network and local-linear",
+    "archive": "the archive's redshifts",
+    "mean": "mean of network and regression",
 }
+SHORT = {"network": "network", "local_linear": "local-linear", "archive": "archive", "mean": "mean"}
 SCORES = {  # score: heading, factor, digits, unit
     "sigma_mad": ("σ<sub>MAD</sub>", 1, 5, ""),
     "bias": ("bias", 1, 5, ""),
@@ -31,21 +33,24 @@ def _of(found, score):
 
 
 def score_rows(comparison: dict) -> list[list[str]]:
-    """Rows (method, galaxies, score, ...) of one comparison in metrics.json, then its differences."""
+    """Rows (method, score, ...) of one comparison in metrics.json, then its differences."""
+    methods = [method for method in LABELS if method in comparison["scores"]]
     rows = [
-        [LABELS[method], f"{comparison['galaxies']:,}", *(number(score, *_of(found, score)) for score in SCORES)]
-        for method, found in comparison["scores"].items()
+        [LABELS[method], *(number(score, *_of(comparison["scores"][method], score)) for score in SCORES)]
+        for method in methods
     ]
-    for pair, found in comparison["differences"].items():
-        first, second = pair.split(" - ")
-        label = f"{LABELS[first].split(' (')[0]} − {LABELS[second]}"
-        rows.append([label, "", *(number(score, *_of(found, score), signed=True) for score in SCORES)])
+    pairs = [tuple(pair.split(" - ")) for pair in comparison["differences"]]
+    for first, second in sorted(pairs, key=lambda pair: [list(LABELS).index(name) for name in pair]):
+        found = comparison["differences"][f"{first} - {second}"]
+        label = f"{SHORT[first]} − {SHORT[second]}"
+        rows.append([label, *(number(score, *_of(found, score), signed=True) for score in SCORES)])
     return rows
 
 
-def verdict(comparison: dict, other: str) -> str:
+def verdict(comparison: dict, other: str) -> Markup:
     """One sentence that compares the network's sigma_MAD with another method's, as the numbers have it."""
-    network, second = (comparison["scores"][name]["sigma_mad"]["value"] for name in ("network", other))
+    each = comparison["scores"]
+    network, second = (number("sigma_mad", *_of(each[name], "sigma_mad")) for name in ("network", other))
     difference = comparison["differences"][f"network - {other}"]["sigma_mad"]
     value, error = difference["value"], difference["error"]
     if error is None:
@@ -54,9 +59,9 @@ def verdict(comparison: dict, other: str) -> str:
         finding = "the two cannot be told apart"
     else:
         finding = f"the network is {'better' if value < 0 else 'worse'}"
-    return (
-        f"σ_MAD of the network is {number('sigma_mad', network)}, that of {LABELS[other]} on the same "
-        f"{comparison['galaxies']:,} galaxies {number('sigma_mad', second)}; the paired difference is "
+    return Markup(
+        f"{SCORES['sigma_mad'][0]} of the network is {network}, that of {LABELS[other]} on the same "
+        f"{comparison['galaxies']:,} galaxies {second}; the paired difference is "
         f"{number('sigma_mad', value, error, signed=True)}: {finding}."
     )
 
@@ -69,9 +74,9 @@ def scatter_rows(found: dict) -> list[list[str]]:
         for fold in found["folds"]:
             name = f"fold {fold['fold']}" + (f", repeat {fold['repeat']}" if several else "")
             scores = [number(score, fold[method].get(score)) for score in SCORES]
-            rows.append([f"{LABELS[method]}, {name}", f"{fold['galaxies']:,}", *scores])
+            rows.append([f"{SHORT[method]}, {name}", f"{fold['galaxies']:,}", *scores])
         scatter = [number(score, found["scatter"]["folds"][method].get(score)).lstrip("+") for score in SCORES]
-        rows.append([f"{LABELS[method]}, scatter over folds", "", *scatter])
+        rows.append([f"{SHORT[method]}, scatter over folds", "", *scatter])
     for member in found["members"]:
         scores = [number(score, member.get(score)) for score in SCORES]
         rows.append([f"network, member {member['member']} alone", "", *scores])
