@@ -7,6 +7,7 @@ rule report:
         galaxies=rules.select_galaxies.output.galaxies,
         counts=rules.select_galaxies.output.counts,
         photoz=expand(rules.evaluate_trial.output.photoz, trial=CONFIG.trials),
+        ensembles=expand(rules.evaluate_trial.output.ensemble, trial=CONFIG.trials),
         metrics=expand(rules.evaluate_trial.output.metrics, trial=CONFIG.trials),
         histories=histories,
         store=rules.create_store.output,
