@@ -11,6 +11,7 @@ from synthetic_run import make_run, outputs
 
 from sdss_photoz.config import Config, Evaluation, check
 from sdss_photoz.cubes.store import create_store, selection_digest, write_shard
+from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.report.page import TrialFiles, redshift_entropy, write_report
 from sdss_photoz.report.tables import verdict
@@ -142,6 +143,41 @@ def test_report_without_examples_histories_and_archive_redshifts_is_written(argu
     page = write(tmp_path, arguments, trials={"images": files}, config=Config(report={"examples": 0}))
     assert page.count("<img") == 4
     assert "photometric redshift in the archive" not in page
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_smallest_run_has_a_report(tmp_path):
+    inputs = make_run(tmp_path, count=70, members=1, folds=2, bins=30)
+    made = outputs(tmp_path)
+    evaluate(**inputs, **made, settings=Evaluation(bootstrap=20, bootstrap_nside=1))
+    counts = tmp_path / "counts.csv"
+    counts.write_text("cut,galaxies,removed\nquery,70,0\n")
+    page = write(
+        tmp_path / "report",
+        {"galaxies": inputs["galaxies"], "counts": counts, "config": Config(report={"examples": 0})},
+        store=tmp_path / "none.zarr",
+        trials={"images": TrialFiles(made["photoz"], made["ensemble"], made["scores"], [])},
+    )
+    assert "1 network (" in page
+    assert "so the difference has no error" in page
+
+
+def test_each_trial_has_its_section(arguments, tmp_path):
+    trial = arguments["trials"]["images"]
+    config = check({"trials": {"images": {}, "twenty_percent": {"members": 1}}, "report": {"examples": 0}})
+    page = write(tmp_path, arguments, trials={"images": trial, "twenty_percent": trial}, config=config)
+    assert page.index("Trial <code>images</code>") < page.index("Trial <code>twenty_percent</code>")
+    scores = pd.read_csv(tmp_path / "tables/scores.csv")
+    assert scores["trial"].unique().tolist() == ["images", "twenty_percent"]
+    assert (tmp_path / "figures/twenty_percent-pit.png").is_file()
+
+
+def test_distributions_of_another_evaluation_are_refused(arguments, tmp_path):
+    trial = arguments["trials"]["images"]
+    short = tmp_path / "photoz.parquet"
+    pd.read_parquet(trial.photoz).iloc[1:].to_parquet(short)
+    with pytest.raises(UserError, match="hold different galaxies: evaluate again"):
+        write(tmp_path, arguments, trials={"images": trial._replace(photoz=short)})
 
 
 def test_verdict_says_what_the_difference_says():
