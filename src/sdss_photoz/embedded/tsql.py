@@ -5,6 +5,7 @@ hexadecimal numbers, integer division, casts that truncate, double precision flo
 name: a statement either means what it means in SQL Server or fails with one sentence.
 """
 
+import difflib
 import re
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ _KNOWN = (  # functions whose meaning is the same, or is made so below
     *(exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.Stddev, exp.Abs, exp.Floor, exp.Ceil, exp.Round, exp.Sqrt),
     *(exp.Pow, exp.Exp, exp.Ln, exp.Log, exp.Sin, exp.Cos, exp.Tan, exp.Asin, exp.Acos, exp.Atan, exp.Atan2),
     *(exp.Degrees, exp.Radians, exp.Pi, exp.Sign, exp.Coalesce, exp.Nullif, exp.Case, exp.If, exp.Cast, exp.Convert),
-    *(exp.Upper, exp.Lower, exp.And, exp.Or, exp.Xor, exp.Exists, exp.Any, exp.Anonymous),
+    *(exp.Upper, exp.Lower, exp.And, exp.Or, exp.Xor, exp.Exists, exp.Any),
 )
 _INTEGERS = {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT, exp.DType.UTINYINT}
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between)
@@ -55,6 +56,7 @@ def _parse(tsql):
     declared = re.search(r"(?im)^\s*(declare|set|exec|execute|use|go)\b", tsql)
     if declared:
         _refuse(declared[1].upper())
+    tsql = re.sub(r"(?i)(\bas\s+|\bconvert\s*\(\s*)real\b", r"\1float(24)", tsql)  # sqlglot takes real for float
     try:
         statements = [tree for tree in sqlglot.parse(tsql, read="tsql") if tree is not None]
     except sqlglot.errors.SqlglotError as error:
@@ -85,11 +87,11 @@ def _check_constructs(tree):
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
             _refuse(f"the table function {node.this.name}")
         elif isinstance(node, exp.Func):
-            name = node.name if isinstance(node, exp.Anonymous) else node.sql_names()[0]
-            if not isinstance(node, _KNOWN) or (
-                isinstance(node, exp.Anonymous) and name.lower() not in {*_ENUMERATIONS, "fdistancearcmineq"}
-            ):
-                _refuse(f"the function {name.upper() if not name.startswith('f') else name}")
+            known = isinstance(node, _KNOWN) or node.name.lower() in {*_ENUMERATIONS, "fdistancearcmineq"}
+            if not known:
+                _refuse(
+                    f"the function {node.name if isinstance(node, exp.Anonymous) else node.sql('tsql').split('(')[0]}"
+                )
             if isinstance(node, exp.Round) and node.args.get("truncate"):
                 _refuse("ROUND with a third argument")
             if isinstance(node, exp.Convert) and node.args.get("style"):
@@ -121,7 +123,7 @@ def _check_aliases(tree, columns):
 
 
 def _check_into(tree):
-    names = [name.lower() for name in tree.named_selects]
+    names = [projection.alias_or_name.lower() for projection in tree.selects]
     twice = sorted({name for name in names if names.count(name) > 1 and name != "*"})
     if twice:
         raise UserError(f"SELECT INTO would make a table with two columns {twice[0]!r}: give one of them an alias.")
@@ -129,40 +131,46 @@ def _check_into(tree):
         raise UserError(f"column {names.index('') + 1} of the table made by SELECT INTO has no name: give it an alias.")
 
 
-def _mend(node):
-    """Give a node the meaning that it has in SQL Server."""
+def _mended(node):
+    """What stands for a node in DuckDB, so that it has the meaning that it has in SQL Server."""
     if isinstance(node, exp.HexString):
         return exp.Literal.number(int(node.name or "0", 16))
-    if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Func):  # dbo.fName(…)
-        return _mend(node.expression)
+    if isinstance(node, exp.Dot) and node.this.name.lower() == "dbo":
+        return node.expression
     if isinstance(node, exp.Anonymous) and node.name.lower() in _ENUMERATIONS:
         values, key = _ENUMERATIONS[node.name.lower()], node.expressions[0].name.upper()
         if key not in values:
-            raise UserError(f"{node.name} knows no {key!r}: the nearest known names are in the schema browser.")
+            near = difflib.get_close_matches(key, values, n=1)
+            raise UserError(f"{node.name} knows no {key!r}" + (f": did you mean {near[0]!r}?" if near else "."))
         return exp.Literal.number(values[key])
     if isinstance(node, exp.Like):
         return exp.ILike(this=node.this, expression=node.expression)
-    if isinstance(node, exp.Add) and any(
-        isinstance(side, exp.Literal) and side.is_string for side in (node.left, node.right)
-    ):
+    if isinstance(node, exp.Add) and any(side.is_string for side in (node.left, node.right)):
         return exp.DPipe(this=node.left, expression=node.right)
     if isinstance(node, exp.Convert):
-        node = exp.Cast(this=node.expression, to=node.this)
+        return _mended(exp.Cast(this=node.expression, to=node.this))
     if isinstance(node, exp.Cast):
         if node.to.this == exp.DType.FLOAT:
             bits = int(node.to.expressions[0].name) if node.to.expressions else 53
-            node.set("to", exp.DataType.build("double" if bits > 24 else "real", dialect="duckdb"))
-        elif node.to.this in _INTEGERS and not node.this.is_string:
-            node.set("this", exp.Anonymous(this="trunc", expressions=[node.this]))
-        return node
-    if isinstance(node, exp.Avg | exp.Pow):
-        return exp.Anonymous(
-            this="whole_of",
-            expressions=[node, (exp.Max(this=node.this.copy()) if isinstance(node, exp.Avg) else node.this.copy())],
-        )
+            return exp.cast(node.this, "double" if bits > 24 else "real", dialect="duckdb")
+        if node.to.this in _INTEGERS and not node.this.is_string:
+            return exp.Cast(this=exp.func("trunc", node.this), to=node.to)
+    if isinstance(node, exp.Avg):
+        return exp.func("whole_of", node.copy(), exp.Max(this=node.this.copy()))
+    if isinstance(node, exp.Pow):
+        return exp.func("whole_of", node.copy(), node.this.copy())
     if isinstance(node, exp.Literal) and node.is_string and isinstance(node.parent, _COMPARISONS):
         return exp.Literal.string(node.name.rstrip(" "))  # trailing blanks do not count
     return node
+
+
+def _mend(tree):
+    """Replace nodes by what stands for them, the innermost first."""
+    for node in reversed(list(tree.walk())):
+        parent = node.parent
+        if parent is not None and (mended := _mended(node)) is not node:
+            node.replace(mended)
+    return tree
 
 
 def _tables(connection):
@@ -194,10 +202,11 @@ def translate(connection, tsql: str) -> Statement:
     tables = _tables(connection)
     _check_aliases(tree, tables)
     into = None
-    if tree.args.get("into") is not None:
-        _check_into(tree)
-        into = tree.args["into"].this.name
-        tree.set("into", None)
+    for select in tree.find_all(exp.Select):
+        if select.args.get("into") is not None:
+            _check_into(select)
+            into = select.args["into"].this.name
+            select.set("into", None)
     local = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         if table.name.lower() not in tables.keys() | local:
@@ -206,7 +215,7 @@ def translate(connection, tsql: str) -> Statement:
             )
         table.set("db", None)
         table.set("catalog", None)
-    return Statement(tree.transform(_mend).sql("duckdb"), into)
+    return Statement(_mend(tree).sql("duckdb"), into)
 
 
 def _names(connection):

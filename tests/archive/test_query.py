@@ -1,0 +1,122 @@
+"""The sample's queries: what they keep, what they drop, and how they fail."""
+
+import shutil
+
+import duckdb
+import numpy as np
+import pytest
+
+from sdss_photoz.archive import query
+from sdss_photoz.archive.query import query_fields, query_galaxies, read_query
+from sdss_photoz.config import Archive, Sample
+from sdss_photoz.embedded.schema import TABLES
+from sdss_photoz.errors import UserError
+from sdss_photoz.sample.footprint import overlapping_frames
+from sdss_photoz.sample.selection import select
+
+
+@pytest.fixture(scope="module")
+def tables(catalog):
+    with duckdb.connect(str(catalog), read_only=True) as connection:
+        return {name: connection.execute(f'SELECT * FROM "{name}"').fetchdf() for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def wanted(tables):
+    """The rows that the paper's conditions keep, by pandas."""
+    spec = tables["SpecObjAll"].merge(
+        tables["PhotoObjAll"], left_on="bestObjID", right_on="objID", suffixes=("", "_po")
+    )
+    spec = spec.merge(tables["galSpecInfo"], on="specObjID", suffixes=("", "_zi"))
+    spec = spec[spec.objID.isin(tables["Photoz"].objID)]
+    kept = (spec.z > 0) & (spec.zWarning == 0) & (spec.targetType == "SCIENCE") & (spec.survey == "sdss")
+    kept &= (spec["class"] == "GALAXY") & (spec.primtarget >= 64) & (spec.clean == 1) & (spec.insideMask == 0)
+    return spec[kept & (spec.petroMag_r - spec.extinction_r <= np.float32(17.8))].sort_values("specObjID")
+
+
+@pytest.mark.parametrize("name", ["paper", "extended"])
+def test_the_query_keeps_the_papers_rows_and_no_other(name, catalog, wanted):
+    galaxies = query_galaxies(Archive(query=name), catalog)
+    assert list(galaxies.specObjID) == list(wanted.specObjID)
+    assert 600 < len(galaxies) < len(wanted) + 1
+    assert np.array_equal(galaxies.z, wanted.z)
+    assert np.allclose(galaxies.dered_petro_r, wanted.petroMag_r - wanted.extinction_r)
+
+
+def test_the_extended_query_has_the_papers_columns_and_more(catalog):
+    paper, extended = (query_galaxies(Archive(query=name), catalog) for name in ("paper", "extended"))
+    assert set(paper) <= set(extended)
+    for column in paper:
+        assert paper[column].equals(extended[column])
+
+
+def test_neighbours_are_primary_objects_within_17_arcsec(catalog, tables):
+    galaxies = query_galaxies(Archive(), catalog)
+    near = tables["Neighbors"].query("distance < 17 / 60").groupby("objID").size()
+    assert np.array_equal(galaxies.neighbors, near.reindex(galaxies.objID).fillna(0))
+    assert galaxies.neighbors.max() > 0
+    assert (galaxies.neighbors == 0).any()
+
+
+def test_the_selection_of_both_queries_is_the_same_but_for_what_the_papers_lacks(catalog):
+    full, counts = select(query_galaxies(Archive(), catalog), Sample(chunks=2))
+    paper, _ = select(query_galaxies(Archive(query="paper"), catalog), Sample(chunks=2))
+    assert (counts.removed[1:4] > 0).all()
+    assert counts.removed.iloc[-1] > 0
+    extra = set(paper.object_id) - set(full.object_id)
+    assert len(extra) <= counts.removed.iloc[-1]
+    assert len(set(full.object_id) - set(paper.object_id)) == 0
+
+
+def test_every_selected_galaxy_has_a_frame_in_every_band(catalog):
+    galaxies, _ = select(query_galaxies(Archive(), catalog), Sample(chunks=2))
+    frames = overlapping_frames(galaxies.ra, galaxies.dec, query_fields(Archive(), catalog))
+    assert (frames.groupby("galaxy").band.nunique() == 5).all()
+    assert frames.galaxy.nunique() == len(galaxies)
+
+
+def test_fields_are_the_full_pictures_once_each(catalog, tables):
+    fields = query_fields(Archive(), catalog)
+    assert len(fields) == len(tables["Field"]) == 4
+    assert fields.field.is_monotonic_increasing
+    assert np.array_equal(fields.a, tables["Frame"].query("zoom == 0").sort_values("field").a)
+
+
+def test_queries_are_those_of_t_sql_with_a_table_to_put_rows_in():
+    for name in ("paper", "extended", "fields"):
+        assert "INTO mydb." in read_query(name)
+        assert len(set(map(str.lower, query._expected(read_query(name))))) == len(query._expected(read_query(name)))
+
+
+def test_an_archive_without_such_galaxies_is_one_sentence(catalog, tmp_path):
+    empty = tmp_path / "catalog.duckdb"
+    shutil.copy(catalog, empty)
+    with duckdb.connect(str(empty)) as connection:
+        connection.execute("UPDATE SpecObjAll SET survey = 'boss'")
+    with pytest.raises(UserError, match=r"answered extended\.sql with no rows"):
+        query_galaxies(Archive(), empty)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("PhotoObjAll", "petroMag_r"), ("galSpecInfo", "e_bv_sfd"), ("Frame", "incl")]
+)
+def test_a_catalogue_without_a_needed_column_is_one_sentence(catalog, tmp_path, table, column):
+    lacking = tmp_path / "catalog.duckdb"
+    shutil.copy(catalog, lacking)
+    with duckdb.connect(str(lacking)) as connection:
+        connection.execute(f'ALTER TABLE "{table}" DROP COLUMN "{column}"')
+    with pytest.raises(UserError, match=column) as refusal:
+        (query_fields if table == "Frame" else query_galaxies)(Archive(), lacking)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_answer_that_lacks_a_column_is_refused(catalog, monkeypatch):
+    whole = query.DOORS["embedded"]
+    monkeypatch.setitem(query.DOORS, "embedded", lambda *sent: whole(*sent).drop(columns="zErr"))
+    with pytest.raises(UserError, match=r"extended\.sql lacks the column zErr"):
+        query_galaxies(Archive(), catalog)
+
+
+def test_a_missing_catalogue_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.duckdb"):
+        query_galaxies(Archive(), tmp_path / "nowhere.duckdb")
