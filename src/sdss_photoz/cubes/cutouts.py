@@ -44,7 +44,7 @@ def main(arguments) -> None:
     depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, threads=arguments.threads)
     covered = np.count_nonzero(depth, axis=0)
     counts = ", ".join(f"{band} {count}" for band, count in zip(BANDS, covered, strict=True))
-    print(f"{arguments.out}: {len(depth)} cubes; covered by frames in {counts}")
+    print(f"{arguments.out}: {len(depth)} cubes; with at least one frame in {counts}")
 
 
 def read_positions(path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import indexed_bzip2
 import numpy as np
 
-from sdss_photoz.archive.frames import is_named
+from sdss_photoz.archive.frames import ends_whole, is_named
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import FRAME_SHAPE, Frame
 
@@ -193,6 +193,8 @@ def _open(path: Path, threads: int):
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): restore the file or fetch it again.") from None
     if magic == b"BZh":
+        if not ends_whole(path):  # rows that nobody needs are not decompressed, so no reading would show it
+            raise UserError(f"{path} is truncated: the end of its bzip2 stream is missing; {REMEDY}.")
         return indexed_bzip2.open(str(path), parallelization=threads)  # a fifth faster than bz2 on one thread
     if magic.startswith(b"\x1f\x8b"):
         return gzip.open(path, "rb")

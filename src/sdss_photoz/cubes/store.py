@@ -5,6 +5,8 @@ Layout: Zarr v3 group with `flux` (galaxy, y, x, band) float32, nanomaggies, NaN
 not compressed; each inner chunk carries a crc32c.
 """
 
+import contextlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from sdss_photoz.sample.selection import shard_shape
 from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE
 
 CUBE = (CUBE_SIZE, CUBE_SIZE, len(BANDS))
+ABANDONED = 600  # seconds
 DEEPEST = np.iinfo(np.uint16).max
 WCS = {
     "projection": "TAN",
@@ -171,6 +174,15 @@ def write_shard(path, chunk: int, flux: np.ndarray, depth: np.ndarray) -> None:
         ):
             file.unlink(missing_ok=True)  # else a short last shard would be merged with what lies there
             group[name][rows] = values
+            _remove_leftovers(file.parent)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed: those that nobody has touched for a while."""
+    for leftover in folder.glob("*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > ABANDONED:
+                leftover.unlink()
 
 
 def load_cubes(path, rows, digest: str | None = None, label: str | None = None) -> np.ndarray:
@@ -211,10 +223,12 @@ def load_cubes(path, rows, digest: str | None = None, label: str | None = None) 
         _check_shard(path, group, int(chunk))
     cubes = np.empty((len(rows), *CUBE), np.float32)
     order = np.argsort(rows, kind="stable")
-    pieces, starts = np.unique(rows[order] // inner, return_index=True)
-    members = np.split(order, starts[1:])
-    for piece, wanted in progress(list(zip(pieces, members, strict=True)), label=label, disable=label is None):
-        first = int(piece) * inner
+    firsts, starts = np.unique(rows[order] // inner * inner, return_index=True)
+    ends = np.append(starts[1:], len(rows))
+    for first, start, end in progress(
+        zip(firsts.tolist(), starts, ends, strict=False), total=len(firsts), label=label, disable=label is None
+    ):
+        wanted = order[start:end]
         try:
             block = flux[first : first + inner]
         except (ValueError, OSError, IndexError) as error:
