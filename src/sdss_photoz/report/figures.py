@@ -176,32 +176,6 @@ def training(histories: Mapping[str, pd.DataFrame], entropy: float) -> Figure:
 
 
 @styled
-def sky(galaxies: pd.DataFrame, fold: pd.Series) -> Figure:
-    """Positions of the galaxies, a colour for each fold.
-
-    Parameters
-    ----------
-    galaxies : DataFrame
-        With ra and dec (deg).
-    fold : Series (galaxy,)
-        Fold in which each galaxy is tested; NaN where in none.
-    """
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
-    axis = figure.subplots()
-    size = float(np.clip(4000 / len(galaxies), 0.3, 6))
-    for index, number in enumerate(sorted(fold.dropna().unique())):
-        part = galaxies[(fold == number).to_numpy()]
-        axis.scatter(part["ra"], part["dec"], s=size, color=CYCLE[index % len(CYCLE)], lw=0, label=f"{number:.0f}")
-    rest = galaxies[fold.isna().to_numpy()]
-    if len(rest):
-        axis.scatter(rest["ra"], rest["dec"], s=size, color="#BBBBBB", lw=0, label="none")
-    axis.invert_xaxis()
-    axis.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
-    axis.legend(title="fold", markerscale=max(1, 5 / np.sqrt(size)), loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-@styled
 def examples(images: Sequence[np.ndarray], galaxies: pd.DataFrame, distributions: np.ndarray) -> Figure:
     """Colour images of galaxies, each beside its distribution.
 

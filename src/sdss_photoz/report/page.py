@@ -22,6 +22,7 @@ from sdss_photoz.evaluation import pdfs
 from sdss_photoz.report import figures as draw
 from sdss_photoz.report import tables as tabulate
 from sdss_photoz.report.colour import colour_image
+from sdss_photoz.report.sky import sky as draw_sky
 
 PACKAGES = (
     "astropy", "astropy-healpix", "duckdb", "galsim", "h5py", "matplotlib", "numba", "numpy", "pandas", "pyarrow",
@@ -82,7 +83,7 @@ def write_report(
     files.write_csv(Path(tables) / "scores.csv", tabulate.scores_table(found))
     files.write_csv(Path(tables) / "folds_and_members.csv", tabulate.parts_table(found))
     first = next(iter(photoz.values())).drop_duplicates("object_id").set_index("object_id")["fold"]
-    sky = _keep(draw.sky(sample, sample["object_id"].map(first)), Path(figures) / "sky.png")
+    sky = _keep(draw_sky(sample, sample["object_id"].map(first)), Path(figures) / "sky.png")
 
     environment = Environment(
         loader=PackageLoader("sdss_photoz.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
