@@ -112,10 +112,7 @@ class Examples:
 
     def batch(self, index: Tensor, symmetry: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Cubes (b, 64, 64, 5), stretched and turned, E(B-V) (b,) and labels (b,) of some galaxies."""
-        if symmetry is None:
-            cubes = self.cubes[index]
-        else:
-            cubes = self.cubes[index[:, None], self._turn[symmetry]]
+        cubes = self.cubes[index] if symmetry is None else self.cubes[index[:, None], self._turn[symmetry]]
         cubes = stretch(cubes.view(len(index), CUBE_SIZE, CUBE_SIZE, len(BANDS)), self.stretch)
         return cubes, self.ebv[index], self.labels[index]
 
@@ -148,7 +145,7 @@ def load_examples(galaxies: pd.DataFrame, store, bins: int, kind: str, device: t
 def gather(galaxies: pd.DataFrame, cubes, bins: int, kind: str, device: torch.device) -> Examples:
     """Put cubes, given in pieces in the galaxies' order, on the device; see `load_examples`."""
     object_id = galaxies["object_id"].to_numpy(np.int64)
-    z, ebv = galaxies["z_spec"].to_numpy(np.float64), galaxies["ebv"].to_numpy(np.float32)
+    z, ebv = galaxies["z_spec"].to_numpy(np.float64), galaxies["ebv"].to_numpy(np.float32, copy=True)
     _refuse(object_id, ~np.isfinite(ebv), "E(B-V) is no number", "correct the catalogue's column ebv")
     labels = bin_of(z, bins)
     on_gpu = device.type != "cpu"

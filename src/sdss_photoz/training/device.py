@@ -19,8 +19,8 @@ POLL_SECONDS = 2.0
 def visible_gpus() -> list[str]:
     """Identifiers of the GPUs that this job may use, in torch's order.
 
-    CUDA_VISIBLE_DEVICES and the scheduler's choice are respected, for torch sees no others; the identifier is the card's
-    own, so that two jobs that count differently mean the same card.
+    CUDA_VISIBLE_DEVICES and the scheduler's choice are respected, for torch sees no others; the identifier is the
+    card's own, so that two jobs that count differently mean the same card.
     """
     if not torch.cuda.is_available():
         return []

@@ -108,13 +108,11 @@ def predict(
     if chosen.empty:
         raise UserError(f"fold {fold} has no test galaxies: lower folds.count, or correct the trial's test_in.")
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
-        networks = []
-        for path in models:
-            network, _ = load_model(path, settings.network, settings.bins)
-            networks.append((_member(path), network.to(device)))
-        table = predict_fold(
-            chosen, store, sorted(networks, key=lambda n: n[0]), settings.stretch, settings.bins, device
-        )
+        networks = [
+            (_member(path), load_model(path, settings.network, settings.bins, settings.stretch).to(device))
+            for path in sorted(models, key=_member)
+        ]
+        table = predict_fold(chosen, store, networks, settings.stretch, settings.bins, device)
         with files.whole(out_path) as part:
             pq.write_table(table, part)
 

@@ -8,20 +8,33 @@ from torch.nn import functional as F
 
 
 class Convolution(nn.Module):
-    """Convolution over an odd square, stride 1, zero padding to the same size, then PReLU with one slope per map.
+    """Convolution over an odd square with zero padding, then PReLU with one slope per map.
 
     Parameters are registered as the paper's code creates them: biases, weights, slopes.
+
+    Parameters
+    ----------
+    maps_in, maps : int
+        Maps of the input and of the output.
+    size : int
+        Side of the square, odd.
+    stride : int
+        1 keeps the size of the image, 2 halves it.
+    prelu : bool
+        Whether to learn slopes; otherwise they are 0 (ReLU), which costs a CPU a fifth of the time.
     """
 
-    def __init__(self, maps_in: int, maps: int, size: int):
+    def __init__(self, maps_in: int, maps: int, size: int, stride: int = 1, prelu: bool = True):
         super().__init__()
         self.bias = nn.Parameter(torch.empty(maps))
         self.weight = nn.Parameter(torch.empty(maps, maps_in, size, size))
-        self.slope = nn.Parameter(torch.empty(maps))
+        self.slope = nn.Parameter(torch.empty(maps)) if prelu else None
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, maps_in, y, x) to (n, maps, y, x)."""
-        return F.prelu(F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2), self.slope)
+        """Map (n, maps_in, y, x) to (n, maps, y / stride, x / stride)."""
+        x = F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.weight.shape[-1] // 2)
+        return F.relu(x) if self.slope is None else F.prelu(x, self.slope)
 
 
 class Dense(nn.Module):
@@ -104,8 +117,8 @@ def initialise(network: nn.Module, scheme: str, seed: int) -> nn.Module:
     network : nn.Module
         Made of `Convolution` and `Dense` layers, on the CPU.
     scheme : {"he", "paper"}
-        ``paper``: Xavier (uniform), biases 0.1, PReLU slopes 0. ``he``: normal of variance 2 / fan-in, biases 0, slopes 0;
-        the last layer's weights 0, so that training starts from equal logits (He et al. 2015).
+        ``paper``: Xavier (uniform), biases 0.1, PReLU slopes 0. ``he``: normal of variance 2 / fan-in (He et al. 2015),
+        biases and slopes 0; the last layer's weights 0, so that training starts from equal logits.
     seed : int
         Seed of the draw.
 
@@ -128,7 +141,7 @@ def initialise(network: nn.Module, scheme: str, seed: int) -> nn.Module:
             layer.bias.zero_()
         else:
             raise ValueError(f"unknown initialisation {scheme!r}")
-        if isinstance(layer, Convolution):
+        if getattr(layer, "slope", None) is not None:
             layer.slope.zero_()
     if scheme == "he":
         layers[-1].weight.zero_()

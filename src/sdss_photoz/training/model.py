@@ -21,25 +21,25 @@ def save_model(path, weights: dict[str, torch.Tensor], description: dict) -> Non
         save_file(weights, part, metadata={KEY: json.dumps(description, sort_keys=True)})
 
 
-def load_model(path, network: str, bins: int) -> tuple[nn.Module, dict]:
+def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
     """Read a trained network.
 
     Parameters
     ----------
     path : str or Path
         File of `save_model`.
-    network, bins : str, int
-        The network and the number of redshift bins that the caller expects.
+    network, bins, stretch : str, int, str
+        The network, the number of redshift bins and the stretch of the flux that the caller expects.
 
     Returns
     -------
-    nn.Module, dict
-        The network, ready to predict, and its description.
+    nn.Module
+        The network, ready to predict.
 
     Raises
     ------
     UserError
-        Where the file is missing, damaged, or holds another network or other bins.
+        Where the file is missing, damaged, or holds another network, other bins or another stretch.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -47,12 +47,12 @@ def load_model(path, network: str, bins: int) -> tuple[nn.Module, dict]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is not a whole model file ({error}): delete it and train again.") from None
-    found = description.get("network"), description.get("bins")
-    if found != (network, bins):
+    found = tuple(description.get(key) for key in ("network", "bins", "stretch"))
+    if found != (network, bins, stretch):
         raise UserError(
-            f"{path} holds network {found[0]} with {found[1]} bins, but {network} with {bins} bins is expected: "
-            "give the settings that it was trained with, or train again."
+            f"{path} holds network {found[0]} with {found[1]} bins and stretch {found[2]}, but {network} with {bins} "
+            f"bins and stretch {stretch} is expected: give the settings that it was trained with, or train again."
         )
     module = build(network, bins)
     module.load_state_dict(weights)
-    return module.eval(), description
+    return module.eval()

@@ -10,8 +10,8 @@ from sdss_photoz.config import Training
 def learning_rate(settings: Training, step: int, steps: int) -> float:
     """Learning rate of a step (0-based) of a training of `steps` steps.
 
-    ``one_cycle``: linear from near zero to `settings.learning_rate` within the share `settings.warmup` of the steps, then
-    linear to near zero (Smith 2018). ``step``: the paper's, constant, divided by 5 half way.
+    ``one_cycle``: linear from near zero to `settings.learning_rate` within the share `settings.warmup` of the steps,
+    then linear to near zero (Smith 2018). ``step``: the paper's, constant, divided by 5 half way.
     """
     if settings.schedule == "step":
         return settings.learning_rate / (5 if 2 * step >= steps else 1)

@@ -25,8 +25,8 @@ def draw_population(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of arrays of length `count`
-        ``z``; ``mag`` (count, 5), before reddening, in ugriz; ``ebv`` (mag); ``radius``, half-light (arcsec); ``ratio``,
-        axis ratio; ``angle`` (radian); ``bulge``, de Vaucouleurs share of the light; ``psf``, FWHM (arcsec).
+        ``z``; ``mag`` (count, 5), before reddening, in ugriz; ``ebv`` (mag); ``radius``, half-light (arcsec);
+        ``ratio``, axis ratio; ``angle`` (radian); ``bulge``, de Vaucouleurs share of the light; ``psf``, FWHM (arcsec).
     """
     rng = np.random.default_rng(seed)
     z = np.clip(rng.gamma(4.0, 0.027, count), 0.005, 0.35)

@@ -1,0 +1,51 @@
+"""Each job has a device of its own."""
+
+import pytest
+
+from sdss_photoz.errors import UserError
+from sdss_photoz.training import device
+
+
+def test_two_jobs_never_share_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a", "card-b"])
+    with device.claim("auto", tmp_path) as first, device.claim("auto", tmp_path) as second:
+        assert {first.index, second.index} == {0, 1}
+
+
+def test_a_job_waits_while_all_gpus_are_taken_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a"])
+    held = device.claim("auto", tmp_path)
+    held.__enter__()
+    monkeypatch.setattr(device.time, "sleep", lambda seconds: held.__exit__(None, None, None))
+    with device.claim("auto", tmp_path) as freed:
+        assert freed.index == 0
+    assert "taken by other jobs" in capsys.readouterr().err
+
+
+def test_a_gpu_is_the_same_to_jobs_that_count_differently(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a", "card-b"])
+    with device.claim("auto", tmp_path) as first:
+        assert first.index == 0
+        monkeypatch.setattr(device, "visible_gpus", lambda: ["card-b", "card-a"])
+        with device.claim("auto", tmp_path) as second:
+            assert second.index == 0
+
+
+def test_without_a_gpu_one_line_says_that_the_cpu_is_used(monkeypatch, capsys):
+    monkeypatch.setattr(device, "visible_gpus", list)
+    with device.claim("auto") as chosen:
+        assert chosen.type == "cpu"
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_demanded_gpu_that_is_not_there_is_an_error_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(device, "visible_gpus", list)
+    with pytest.raises(UserError, match=r"training.device is cuda.*no GPU"), device.claim("cuda"):
+        pass
+
+
+def test_the_cpu_is_used_on_request_without_a_look_at_gpus(monkeypatch, capsys):
+    monkeypatch.setattr(device, "visible_gpus", lambda: pytest.fail("looked for GPUs"))
+    with device.claim("cpu") as chosen:
+        assert chosen.type == "cpu"
+    assert capsys.readouterr().err == ""
