@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from sdss_photoz.cubes.frame import Tan, read_frame
-from sdss_photoz.cubes.resample import Projection, grid_box, lanczos3, resample, rows_needed
+from sdss_photoz.cubes.resample import Projection, lanczos3, resample, window
 from sdss_photoz.survey import FRAME_SHAPE, PIXEL_SCALE
 
 STEP = PIXEL_SCALE / 3600
@@ -151,7 +151,7 @@ def test_no_partial_kernel_at_the_edges(exact):
         assert 0 < covered < 64 * 64
 
 
-def test_last_row_needed_is_the_last_row_read():
+def test_rows_after_the_window_are_not_read():
     rng = np.random.default_rng(5)
     image = rng.normal(size=FRAME_SHAPE).astype("f4")
     for angle in (0.0, 90.0, 33.0):
@@ -159,24 +159,31 @@ def test_last_row_needed_is_the_last_row_read():
         for x, y in [(1000.0, 300.4), (30.0, 1470.0), (1000.0, -20.0)]:
             ra, dec = map(float, astropy_wcs(terms).wcs_pix2world(x, y, 0))
             homography = Projection(terms).homography(ra, dec)
-            last = rows_needed(homography)
+            stop = window(homography)[0].stop
             whole, covered = resample(image, homography, 1.0)
-            part, _ = resample(image[: last + 1].copy(), homography, 1.0)
+            part, _ = resample(image[:stop].copy(), homography, 1.0)
             np.testing.assert_array_equal(part, whole)
             assert covered > 0
             with pytest.raises(ValueError, match="rows"):
-                resample(image[:last].copy(), homography, 1.0)
+                resample(image[: stop - 1].copy(), homography, 1.0)
+
+
+def test_byte_order_of_the_file_changes_no_bit():
+    image = np.random.default_rng(8).normal(size=FRAME_SHAPE).astype("f4")
+    homography = Projection(tan(angle=12.0)).homography(180.1, 30.01)
+    np.testing.assert_array_equal(
+        resample(image.astype(">f4"), homography, 1.1)[0], resample(image, homography, 1.1)[0]
+    )
 
 
 def test_frame_elsewhere_on_the_sky_needs_no_rows():
     projection = Projection(tan())
     for ra, dec in [(180.0, 31.0), (182.0, 30.0), (0.0, -30.0), (90.0, 0.0)]:
         homography = projection.homography(ra, dec)
-        assert rows_needed(homography) == -1
+        assert window(homography) is None
         out, covered = resample(np.empty((0, FRAME_SHAPE[1]), "f4"), homography, 1.0)
         assert covered == 0
         assert np.isnan(out).all()
-    assert grid_box(projection.homography(0.0, -30.0)) is None
 
 
 def test_middle_of_the_frame_is_where_astropy_puts_it():

@@ -139,7 +139,8 @@ class OpenFrame:
         Returns
         -------
         ndarray
-            (rows, columns) float32 in the machine's byte order, nanomaggies.
+            (rows, columns) nanomaggies, read-only float32 in the file's byte order: what is needed of it is swapped
+            where it is needed, for the whole of it takes a twentieth of the time of decompression.
 
         Raises
         ------
@@ -155,7 +156,7 @@ class OpenFrame:
                 f"{self.path} is truncated: its image ends in row {len(data) // (4 * columns)} of {FRAME_SHAPE[0]}; "
                 f"{REMEDY}."
             )
-        image = np.frombuffer(data, dtype=">f4").reshape(rows, columns).astype(np.float32)
+        image = np.frombuffer(data, dtype=">f4").reshape(rows, columns)
         if rows and not np.isfinite(image[::31]).any() and not np.isfinite(image).any():
             raise UserError(f"{self.path} has no finite pixel: it is full of NaN; {REMEDY}.")
         return image
@@ -183,7 +184,7 @@ def read_frame(path, last_row: int | None = None) -> FrameImage:
         projection: one sentence that names the file.
     """
     with OpenFrame(path) as opened:
-        return FrameImage(opened.read(last_row), opened.wcs)
+        return FrameImage(opened.read(last_row).astype(np.float32), opened.wcs)
 
 
 def _open(path: Path, threads: int):

@@ -9,7 +9,7 @@ import pandas as pd
 from sdss_photoz.archive import frames as archive_frames
 from sdss_photoz.cubes import VERSION
 from sdss_photoz.cubes.frame import OpenFrame
-from sdss_photoz.cubes.resample import Projection, resample, rows_needed
+from sdss_photoz.cubes.resample import Projection, resample, window
 from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.cubes.store import CUBE, chunk_rows, open_store, write_shard
 from sdss_photoz.errors import UserError
@@ -86,13 +86,11 @@ def _layers(frame: Frame, path, galaxies, ra, dec, threads: int, exact: bool):
     with OpenFrame(path, threads, frame) as opened:
         projection = Projection(opened.wcs)
         grids = [(galaxy, projection.homography(ra[galaxy], dec[galaxy])) for galaxy in galaxies]
-        last = [rows_needed(homography) for _, homography in grids]
-        if max(last, default=-1) < 0:
+        windows = [window(homography) for _, homography in grids]
+        if not any(windows):
             return
-        image = opened.read(max(last))
-    for (galaxy, homography), last_row in zip(grids, last, strict=True):
-        if last_row < 0:
-            continue
+        image = opened.read(max(read[0].stop for read in windows if read) - 1)
+    for galaxy, homography in grids:
         layer, covered = resample(image, homography, projection.flux_factor(ra[galaxy], dec[galaxy]), exact=exact)
         if covered:
             yield galaxy, layer

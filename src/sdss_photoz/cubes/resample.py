@@ -18,6 +18,17 @@ TAPS = 6
 TABLE_STEPS = 4096
 CENTRE = (CUBE_SIZE - 1) / 2
 SCALE = math.radians(PIXEL_SCALE / 3600)
+ROUNDING = 1e-6  # pixels: far more than that of a mapped position
+_CORNERS = np.array([[0, CUBE_SIZE - 1, 0, CUBE_SIZE - 1], [0, 0, CUBE_SIZE - 1, CUBE_SIZE - 1], [1, 1, 1, 1]], float)
+
+
+def compiled(function):
+    """Compile with numba and keep the machine code beside the module, or in the user's cache, where one can be."""
+    options = {"error_model": "numpy", "nogil": True}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither folder can be written
+        return njit(**options)(function)
 
 
 def lanczos3(fraction) -> np.ndarray:
@@ -101,32 +112,34 @@ class Projection:
         return self._area * max(float(self._outward @ _basis(ra, dec)[2]), 0.0) ** 3
 
 
-def grid_box(homography: np.ndarray) -> tuple[float, float, float, float] | None:
-    """Smallest box of frame pixels that holds a galaxy's grid: (x_min, x_max, y_min, y_max); None: behind the sky."""
-    corners = homography @ np.array([[0, 63, 0, 63], [0, 0, 63, 63], [1, 1, 1, 1]], dtype=float)
+def window(homography: np.ndarray, shape=FRAME_SHAPE) -> tuple[slice, slice] | None:
+    """Rows and columns of a frame that a galaxy's grid reads; None where the frame cannot cover any pixel of it.
+
+    The grid's edges are straight lines on the frame, so its corners bound it. The window ends where the frame does, or
+    where no tap of the grid reaches: the kernel's rule for edges, applied to the window, is that of the frame.
+
+    Parameters
+    ----------
+    homography : ndarray
+        (3, 3) from grid to frame, of :meth:`Projection.homography`.
+    shape : tuple of int
+        Rows and columns of the frame.
+    """
+    corners = homography @ _CORNERS
     if not (corners[2] > 0).all():
         return None
     x, y = corners[:2] / corners[2]
-    return x.min(), x.max(), y.min(), y.max()
+    sides = []
+    for low, high, length in ((y.min(), y.max(), shape[0]), (x.min(), x.max(), shape[1])):
+        if high < 2 or low >= length - 3:
+            return None
+        sides.append(slice(max(math.floor(low - ROUNDING) - 2, 0), min(math.floor(high + ROUNDING) + 4, length)))
+    return tuple(sides)
 
 
-def rows_needed(homography: np.ndarray, shape=FRAME_SHAPE) -> int:
-    """Last frame row (0-based) that a galaxy's grid reads; -1 where the frame cannot cover any pixel of it.
-
-    The grid's edges are straight lines on the frame, so its corners bound it.
-    """
-    box = grid_box(homography)
-    if box is None:
-        return -1
-    x_min, x_max, y_min, y_max = box
-    if x_max < 2 or x_min >= shape[1] - 3 or y_max < 2 or y_min >= shape[0] - 3:
-        return -1
-    return min(math.floor(y_max) + 3, shape[0] - 1)
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _resample(image, rows, homography, factor, table, out):
-    columns = image.shape[1]
+@compiled
+def _resample(image, homography, factor, table, out):
+    rows, columns = image.shape
     steps = table.shape[0]
     wx = np.empty(6, np.float32)
     wy = np.empty(6, np.float32)
@@ -163,7 +176,7 @@ def _resample(image, rows, homography, factor, table, out):
     return covered
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled
 def _taps(fraction, weights):
     """Exact weights: sin(pi (f - k)) is the same for all taps but for its sign, so it cancels in the normalisation."""
     if fraction < 1e-7 or fraction > 1 - 1e-7:
@@ -181,9 +194,9 @@ def _taps(fraction, weights):
         weights[k] /= total
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _resample_exact(image, rows, homography, factor, out):
-    columns = image.shape[1]
+@compiled
+def _resample_exact(image, homography, factor, out):
+    rows, columns = image.shape
     wx = np.empty(6)
     wy = np.empty(6)
     covered = 0
@@ -211,13 +224,14 @@ def _resample_exact(image, rows, homography, factor, out):
     return covered
 
 
-def resample(image, homography, factor: float, out=None, exact: bool = False, rows: int = FRAME_SHAPE[0]):
+def resample(image, homography, factor: float, out=None, exact: bool = False, shape=FRAME_SHAPE):
     """Resample one frame onto one galaxy's grid.
 
     Parameters
     ----------
     image : ndarray
-        (rows read, columns) float32, C order, nanomaggies.
+        (rows read, columns) float32 of any byte order, nanomaggies: the frame, at least to the last row that the grid
+        reads (`window`).
     homography : ndarray
         (3, 3) from grid to frame, of :meth:`Projection.homography`.
     factor : float
@@ -226,8 +240,8 @@ def resample(image, homography, factor: float, out=None, exact: bool = False, ro
         (y, x) float32 to fill.
     exact : bool
         Weights by their formula in float64, instead of a table of 4,096 steps with linear interpolation.
-    rows : int
-        Rows of the whole frame, of which `image` holds at least those that the grid reads (`rows_needed`).
+    shape : tuple of int
+        Rows and columns of the whole frame.
 
     Returns
     -------
@@ -243,8 +257,17 @@ def resample(image, homography, factor: float, out=None, exact: bool = False, ro
     """
     if out is None:
         out = np.empty((CUBE_SIZE, CUBE_SIZE), np.float32)
-    if image.shape[0] < min(rows, rows_needed(homography, (rows, image.shape[1])) + 1):
-        raise ValueError(f"the image has {image.shape[0]} rows, the grid reads row {rows_needed(homography)}")
+    read = window(homography, shape)
+    if read is None:
+        out[:] = np.nan
+        return out, 0
+    rows, columns = read
+    if image.shape[0] < rows.stop:
+        raise ValueError(f"the image has {image.shape[0]} rows, the grid reads {rows.stop}")
+    tile = np.ascontiguousarray(image[rows, columns], dtype=np.float32)
+    shifted = homography.copy()
+    shifted[0] -= columns.start * homography[2]
+    shifted[1] -= rows.start * homography[2]
     if exact:
-        return out, _resample_exact(image, rows, homography, factor, out)
-    return out, _resample(image, rows, homography, factor, _TABLE, out)
+        return out, _resample_exact(tile, shifted, factor, out)
+    return out, _resample(tile, shifted, factor, _TABLE, out)

@@ -1,10 +1,11 @@
 """The stack of the frames that overlap one galaxy, by SWarp's rule: their unweighted median."""
 
 import numpy as np
-from numba import njit
+
+from sdss_photoz.cubes.resample import compiled
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled
 def median_stack(layers):
     """Median over the frames that cover a pixel; an even count takes the mean of the two middle values.
 
