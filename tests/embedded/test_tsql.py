@@ -17,6 +17,7 @@ def database():
         "INSERT INTO PhotoObjAll VALUES (1, 'GALAXY', 7, 1.5, 262144, 1), (2, 'Galaxy', -7, 2.7, 0, 2), "
         "(3, 'STAR', 3, 0.4, 16, 3), (4, 'QSO', NULL, -2.7, 0, 4)"
     )
+    connection.execute("CREATE TABLE Photoz(objID BIGINT, z FLOAT)")
     return connection
 
 
@@ -105,6 +106,16 @@ def test_real_columns_compare_with_decimal_literals_as_real(database):
     assert ids(database, "m <= 0.4 AND m > 0") == [3]
 
 
+def test_object_ids_beside_null_are_not_rounded(database):
+    database.execute("INSERT INTO PhotoObjAll VALUES (1237662226208260257, 'X', 7, 1, 16, 1)")
+    query = (
+        "SELECT p.objID, q.objID AS other FROM PhotoObjAll p LEFT JOIN PhotoObjAll q ON q.objID = p.objID AND q.n = 7"
+    )
+    other = tsql.run(database, query).set_index("objID").other
+    assert other[1237662226208260257] == 1237662226208260257
+    assert other.isna().sum() == 3
+
+
 def test_nulls_sort_first(database):
     assert tsql.run(database, "SELECT objID FROM PhotoObjAll ORDER BY n").objID.iloc[0] == 4
     assert tsql.run(database, "SELECT objID FROM PhotoObjAll ORDER BY n DESC").objID.iloc[-1] == 4
@@ -151,6 +162,7 @@ def test_what_casjobs_is_sent_is_answered_unchanged(database, query):
         ("SELECT petroMag_x FROM PhotoObjAll", "petroMag_x"),
         ("SELECT p.petroMag_x FROM PhotoObjAll p", "petroMag_x"),
         ("SELECT m - 1 AS dered FROM PhotoObjAll WHERE dered <= 17.8", "dered"),
+        ("SELECT m - 1 AS z FROM PhotoObjAll WHERE z < 1", "z is an alias"),
         ("SELECT m - 1 AS dered, dered + 1 AS more FROM PhotoObjAll", "dered"),
         ("SELECT class, Class INTO mydb.X FROM PhotoObjAll", "'class'"),
         ("SELECT m - 1 INTO mydb.X FROM PhotoObjAll", "column 1"),

@@ -10,21 +10,14 @@ import re
 from typing import NamedTuple
 
 import duckdb
+import numpy as np
 import pandas as pd
 import sqlglot
 from sqlglot import exp
 
-from sdss_photoz.embedded.schema import PHOTO_FLAGS, PHOTO_TYPES
+from sdss_photoz.embedded.refusals import ENUMERATIONS, check_aliases, check_constructs, check_into, refuse
 from sdss_photoz.errors import UserError
 
-_ENUMERATIONS = {"fphotoflags": PHOTO_FLAGS, "fphototype": PHOTO_TYPES}
-
-_KNOWN = (  # functions whose meaning is the same, or is made so below
-    *(exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.Stddev, exp.Abs, exp.Floor, exp.Ceil, exp.Round, exp.Sqrt),
-    *(exp.Pow, exp.Exp, exp.Ln, exp.Log, exp.Sin, exp.Cos, exp.Tan, exp.Asin, exp.Acos, exp.Atan, exp.Atan2),
-    *(exp.Degrees, exp.Radians, exp.Pi, exp.Sign, exp.Coalesce, exp.Nullif, exp.Case, exp.If, exp.Cast, exp.Convert),
-    *(exp.Upper, exp.Lower, exp.And, exp.Or, exp.Xor, exp.Exists, exp.Any),
-)
 _INTEGERS = {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT, exp.DType.UTINYINT}
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between)
 _SETTINGS = """
@@ -46,16 +39,10 @@ class Statement(NamedTuple):
     into: str | None
 
 
-def _refuse(what):
-    raise UserError(
-        f"the embedded archive does not answer {what}: it knows SELECT with joins, subqueries and plain functions."
-    )
-
-
 def _parse(tsql):
     declared = re.search(r"(?im)^\s*(declare|set|exec|execute|use|go)\b", tsql)
     if declared:
-        _refuse(declared[1].upper())
+        refuse(declared[1].upper())
     tsql = re.sub(r"(?i)(\bas\s+|\bconvert\s*\(\s*)real\b", r"\1float(24)", tsql)  # sqlglot takes real for float
     try:
         statements = [tree for tree in sqlglot.parse(tsql, read="tsql") if tree is not None]
@@ -67,68 +54,8 @@ def _parse(tsql):
             f"the embedded archive answers one SELECT at a time, but was sent {len(statements)} statements."
         )
     if not isinstance(statements[0], exp.Select | exp.Union):
-        _refuse(statements[0].key.upper())
+        refuse(statements[0].key.upper())
     return statements[0]
-
-
-def _check_constructs(tree):
-    """Refuse, by name, what sqlglot lets pass but DuckDB does not answer as SQL Server does."""
-    for node in tree.walk():
-        if isinstance(node, exp.Lateral):
-            _refuse("CROSS APPLY" if node.args.get("cross_apply") else "OUTER APPLY")
-        elif isinstance(node, exp.Pivot):
-            _refuse("UNPIVOT" if node.args.get("unpivot") else "PIVOT")
-        elif isinstance(node, exp.Parameter | exp.SessionParameter):
-            _refuse(f"variables such as @{node.name}")
-        elif isinstance(node, exp.Identifier) and node.args.get("temporary"):
-            _refuse(f"temporary tables such as #{node.name}")
-        elif isinstance(node, exp.Limit | exp.Fetch) and "PERCENT" in node.sql("tsql").upper():
-            _refuse("TOP … PERCENT")
-        elif isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
-            _refuse(f"the table function {node.this.name}")
-        elif isinstance(node, exp.Func):
-            known = isinstance(node, _KNOWN) or node.name.lower() in {*_ENUMERATIONS, "fdistancearcmineq"}
-            if not known:
-                _refuse(
-                    f"the function {node.name if isinstance(node, exp.Anonymous) else node.sql('tsql').split('(')[0]}"
-                )
-            if isinstance(node, exp.Round) and node.args.get("truncate"):
-                _refuse("ROUND with a third argument")
-            if isinstance(node, exp.Convert) and node.args.get("style"):
-                _refuse("CONVERT with a style")
-        elif isinstance(node, exp.Like) and "[" in node.expression.name:
-            _refuse("LIKE with [ ]")
-
-
-def _check_aliases(tree, columns):
-    """Refuse a SELECT's own alias in its other clauses: SQL Server has no such column there, DuckDB would take it."""
-    outside = set().union(*columns.values())
-    for select in tree.find_all(exp.Select):
-        names = {projection.alias.lower() for projection in select.expressions if isinstance(projection, exp.Alias)}
-        inner = {
-            name.lower() for other in tree.find_all(exp.Select) if other is not select for name in other.named_selects
-        }
-        clauses = [
-            *select.expressions,
-            *(select.args.get(key) for key in ("where", "group", "having")),
-            *select.args.get("joins", []),
-        ]
-        for column in (c for clause in clauses if clause is not None for c in clause.find_all(exp.Column)):
-            name = column.name.lower()
-            if not column.table and name in names - outside - inner and column.find_ancestor(exp.Select) is select:
-                raise UserError(
-                    f"{column.name} is an alias of the same SELECT, which T-SQL does not know in WHERE, GROUP BY or "
-                    "another column: repeat its expression."
-                )
-
-
-def _check_into(tree):
-    names = [projection.alias_or_name.lower() for projection in tree.selects]
-    twice = sorted({name for name in names if names.count(name) > 1 and name != "*"})
-    if twice:
-        raise UserError(f"SELECT INTO would make a table with two columns {twice[0]!r}: give one of them an alias.")
-    if "" in names:
-        raise UserError(f"column {names.index('') + 1} of the table made by SELECT INTO has no name: give it an alias.")
 
 
 def _mended(node):
@@ -137,8 +64,8 @@ def _mended(node):
         return exp.Literal.number(int(node.name or "0", 16))
     if isinstance(node, exp.Dot) and node.this.name.lower() == "dbo":
         return node.expression
-    if isinstance(node, exp.Anonymous) and node.name.lower() in _ENUMERATIONS:
-        values, key = _ENUMERATIONS[node.name.lower()], node.expressions[0].name.upper()
+    if isinstance(node, exp.Anonymous) and node.name.lower() in ENUMERATIONS:
+        values, key = ENUMERATIONS[node.name.lower()], node.expressions[0].name.upper()
         if key not in values:
             near = difflib.get_close_matches(key, values, n=1)
             raise UserError(f"{node.name} knows no {key!r}" + (f": did you mean {near[0]!r}?" if near else "."))
@@ -198,13 +125,14 @@ def translate(connection, tsql: str) -> Statement:
         What the embedded archive does not answer is named; so are unknown tables.
     """
     tree = _parse(tsql)
-    _check_constructs(tree)
+    check_constructs(tree)
     tables = _tables(connection)
-    _check_aliases(tree, tables)
+    named = {table.name.lower() for table in tree.find_all(exp.Table)}
+    check_aliases(tree, set().union(*(tables[name] for name in named & tables.keys())))
     into = None
     for select in tree.find_all(exp.Select):
         if select.args.get("into") is not None:
-            _check_into(select)
+            check_into(select)
             into = select.args["into"].this.name
             select.set("into", None)
     local = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
@@ -229,6 +157,21 @@ def _sentence(error):
     message = str(error).split("\n")[0].split(": ", 1)[-1].rstrip("!. ")
     near = re.search(r"Candidate bindings[: ]+(.*)", str(error))
     return f"the embedded archive cannot answer the query: {message}" + (f" (near: {near[1]})." if near else ".")
+
+
+def _rows(connection, sql):
+    """The answer as a table; whole numbers beside NULL stay whole (a float would round object ids)."""
+    table = connection.execute(sql).fetchdf()
+    rounded = [
+        name
+        for name, (_, kind, *_) in zip(table, connection.description, strict=True)
+        if str(kind) == "BIGINT" and table[name].dtype.kind == "f"
+    ]
+    if rounded:
+        exact = connection.execute(sql).fetchnumpy()
+        for name in rounded:
+            table[name] = pd.arrays.IntegerArray(np.ma.getdata(exact[name]), np.ma.getmaskarray(exact[name]))
+    return table
 
 
 def run(database, tsql: str) -> pd.DataFrame:
@@ -258,7 +201,7 @@ def run(database, tsql: str) -> pd.DataFrame:
         raise UserError(f"the catalogue {database} cannot be opened: {str(error).splitlines()[0]}") from None
     try:
         connection.execute(_SETTINGS)
-        return connection.execute(translate(connection, tsql).sql).fetchdf()
+        return _rows(connection, translate(connection, tsql).sql)
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.DataError) as error:
         raise UserError(_sentence(error)) from None
     finally:

@@ -99,7 +99,7 @@ def _train_share(folds, trainable):
 
 
 _REMEDY = {
-    "test": "lower folds.count or widen folds.test_in",
+    "test": "lower folds.count, deal by smaller units (folds.by) or widen folds.test_in",
     "train": "raise folds.train_fraction, lower folds.validation_fraction or widen folds.train_in",
     "validation": "raise folds.validation_fraction or folds.train_fraction, or deal by smaller units (folds.by)",
 }
