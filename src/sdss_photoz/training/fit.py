@@ -158,7 +158,9 @@ class _Run:
                 while self.state.step >= self.sequence.steps(self.state.epoch + 1):
                     self._end_epoch()
                     row = self.state.history[-1]
-                    bar.set_postfix(epoch=row["epoch"], loss=row["train_loss"], validation=row["validation_loss"])
+                    bar.set_postfix(
+                        epoch=row["epoch"], loss=row["train_loss"], validation=row["validation_loss"], refresh=False
+                    )
                     if time.monotonic() - saved >= 60 * self.settings.checkpoint_minutes:
                         self._save()
                         saved = time.monotonic()
@@ -239,9 +241,11 @@ class _Run:
             part[kind][rest] = value.to(self.device)
         self.network.load_state_dict(part["weights"])
         for name, parameter in self.network.named_parameters():
+            first, second = (part["adam"][f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq"))
             self.optimizer.state[parameter] = {
-                key: part["adam"][f"{key}/{name}"].clone(memory_format=torch.preserve_format)
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                "step": part["adam"][f"step/{name}"],
+                "exp_avg": torch.empty_like(parameter).copy_(first),  # in the layout of the weights, as Adam takes it
+                "exp_avg_sq": torch.empty_like(parameter).copy_(second),
             }
         self.best = part["best"]
         self.loss_sum = part["loss_sum"][""]

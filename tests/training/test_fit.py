@@ -1,0 +1,168 @@
+"""A training learns, and gives the same bytes whatever interrupts it."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sdss_photoz.config import Training
+from sdss_photoz.errors import UserError
+from sdss_photoz.training import fit
+from sdss_photoz.training.data import entropy, gather
+from sdss_photoz.training.jobs import train
+from sdss_photoz.training.synthetic import draw_population, render
+
+QUICK = Training(epochs=12, batch=16, learning_rate=2e-3, device="cpu", checkpoint_minutes=0.0)
+
+
+def _train(run, folder, settings=QUICK, member=0):
+    folder.mkdir(exist_ok=True)
+    train(*run, settings, "images", 0, member, folder / "member-0.safetensors", folder / "history.csv")
+    return folder
+
+
+def _bytes(folder):
+    return [(folder / name).read_bytes() for name in ("member-0.safetensors", "history.csv")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_run, tmp_path_factory):
+    """Folder of a training that nothing interrupted."""
+    return _train(small_run, tmp_path_factory.mktemp("undisturbed"))
+
+
+def _examples(count, seed, settings=QUICK):
+    population = draw_population(count, seed)
+    galaxies = pd.DataFrame({"object_id": np.arange(count), "z_spec": population["z"], "ebv": population["ebv"]})
+    cubes = render(population, seed).numpy()
+    pieces = (cubes[start : start + 1024] for start in range(0, count, 1024))
+    return gather(galaxies, pieces, settings.bins, settings.stretch, torch.device("cpu"))
+
+
+def test_the_default_training_ends_half_a_nat_below_the_entropy_of_the_redshifts(tmp_path):
+    settings = Training(device="cpu")
+    training, validation = _examples(1500, 1, settings), _examples(300, 2, settings)
+    history = fit.train_member(
+        training, validation, settings, 0, 0, tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".checkpoint"
+    )
+    prior = entropy(training.labels.numpy())
+    reached = history["validation_loss"].min()
+    print(f"entropy {prior:.3f}, validation loss {reached:.3f} after {len(history)} epochs of {len(training)} galaxies")
+    assert reached <= prior - 0.5
+
+
+def test_a_training_without_effect_is_said(small_run, tmp_path, capsys):
+    _train(small_run, tmp_path, QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-9}))
+    assert "the network has hardly learned" in capsys.readouterr().err
+
+
+def test_the_history_has_a_row_per_epoch_and_marks_the_best_by_validation(undisturbed):
+    history = pd.read_csv(undisturbed / "history.csv")
+    assert list(history.columns) == ["epoch", "train_loss", "validation_loss", "learning_rate", "best"]
+    assert history["epoch"].tolist() == list(range(1, 13))
+    assert history.loc[history["best"], "validation_loss"].tolist() == [history["validation_loss"].min()]
+
+
+def test_the_same_training_gives_the_same_bytes(small_run, undisturbed, tmp_path):
+    assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
+
+
+def test_members_differ(small_run, undisturbed, tmp_path):
+    assert _bytes(_train(small_run, tmp_path, member=1))[0] != _bytes(undisturbed)[0]
+
+
+def test_a_training_killed_at_once_resumes_and_gives_the_same_bytes(small_run, undisturbed, tmp_path):
+    galaxies, folds, store = small_run
+    galaxies.to_parquet(tmp_path / "galaxies.parquet")
+    folds.to_parquet(tmp_path / "folds.parquet")
+    code = f"""
+        import pandas as pd
+        from sdss_photoz.config import Training
+        from sdss_photoz.training.jobs import train
+        tables = [pd.read_parquet(name) for name in ("galaxies.parquet", "folds.parquet")]
+        settings = Training(**{QUICK.model_dump()!r})
+        train(*tables, {str(store)!r}, settings, "images", 0, 0, "member-0.safetensors", "history.csv")
+    """
+    job = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".member-0.checkpoint/step-*.safetensors")):
+        assert job.poll() is None, job.stderr.read().decode()
+        assert time.monotonic() < deadline, "no checkpoint within a minute"
+        time.sleep(0.005)
+    job.send_signal(signal.SIGKILL)
+    job.communicate()
+    assert job.returncode == -signal.SIGKILL
+    assert not (tmp_path / "member-0.safetensors").exists()
+    assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
+    assert not (tmp_path / ".member-0.checkpoint").exists()
+
+
+def test_sigterm_saves_and_exits_within_an_epoch_and_the_rerun_gives_the_same_bytes(
+    small_run, undisturbed, tmp_path, monkeypatch, capsys
+):
+    take_step, taken = fit.train_step, []
+
+    def step_and_signal(*arguments):
+        taken.append(1)
+        if len(taken) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(fit, "train_step", step_and_signal)
+    settings = QUICK.model_copy(update={"checkpoint_minutes": 60.0})
+    with pytest.raises(SystemExit) as stopped:
+        _train(small_run, tmp_path, settings)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert len(taken) == 9
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
+    assert len(taken) == 6 * 12
+
+
+def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fit, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        _train(small_run, tmp_path, QUICK.model_copy(update={"learning_rate": 1e-4}))
+    monkeypatch.undo()
+    assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
+    assert "starting anew" in capsys.readouterr().err
+
+
+def test_keys_that_change_no_result_keep_the_checkpoints(small_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fit, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        _train(small_run, tmp_path)
+    monkeypatch.undo()
+    _train(small_run, tmp_path, QUICK.model_copy(update={"checkpoint_minutes": 1.0}))
+    said = capsys.readouterr().err
+    assert "starting anew" not in said
+    assert "going on after step 72 of 72" in said
+
+
+def test_a_loss_that_is_no_number_names_the_epoch_the_step_and_the_remedy(tmp_path):
+    training, validation = _examples(64, 1), _examples(16, 2)
+    training.ebv[40] = float("inf")
+    outputs = tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".c"
+    with pytest.raises(UserError, match=r"no number in epoch 1, step \d: lower training.learning_rate"):
+        fit.train_member(training, validation, QUICK, 0, 0, *outputs)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_fewer_galaxies_than_a_batch_are_refused(small_run, tmp_path):
+    with pytest.raises(UserError, match="96 training galaxies, fewer than training.batch, 128"):
+        _train(small_run, tmp_path, QUICK.model_copy(update={"batch": 128}))
+
+
+@pytest.mark.parametrize("role", ["train", "validation"])
+def test_a_fold_without_galaxies_is_refused_before_anything_is_read(small_run, tmp_path, role):
+    galaxies, folds, _ = small_run
+    empty = folds.assign(role_0=folds["role_0"].replace(role, "unused"))
+    with pytest.raises(UserError, match=f"images, fold 0, member 0 has no {role} galaxies"):
+        _train((galaxies, empty, small_run[2]), tmp_path)
