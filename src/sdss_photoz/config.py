@@ -256,6 +256,15 @@ def check(values: dict) -> Config:
     return _parse(Config, values)
 
 
+def with_types(value):
+    """Give the numbers and booleans inside of ``--config`` values, which Snakemake reads as text, their types."""
+    if isinstance(value, dict):
+        return {key: with_types(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_types(item) for item in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
 def load(path) -> Config:
     """Read and check a YAML file.
 

@@ -16,11 +16,10 @@ def sentence(done, rule):
 def test_a_catalogue_without_a_needed_column_is_named(tiny, tmp_path):
     workflow = tiny.copy(tmp_path / "work")
     table = workflow.results / "archive" / "galaxies.parquet"
-    pd.read_parquet(table).drop(columns="bestObjID", errors="ignore").drop(columns=["z"]).to_parquet(table)
+    pd.read_parquet(table).drop(columns="zErr").to_parquet(table)
     done = workflow.run("--cores", "1", "--until", "select_galaxies", "--rerun-triggers", "mtime")
     said = sentence(done, "select_galaxies")
-    assert "column" in said
-    assert "z" in said
+    assert "column zErr" in said
     assert "Traceback" not in done.stdout + done.stderr.split("Error in rule")[0]
 
 

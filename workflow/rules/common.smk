@@ -5,13 +5,16 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from snakemake.utils import update_config
+
 SRC = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SRC)
 os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
-from sdss_photoz.config import check
+from sdss_photoz.config import check, with_types
 from sdss_photoz.errors import UserError
 
+update_config(config, with_types(workflow.config_settings.config))
 try:
     CONFIG = check(config)
 except UserError as error:
