@@ -1,7 +1,8 @@
 """Runs, strips and fields of the simulated survey, and where their pixels lie on the sky.
 
-Rows and columns are the survey's: the centre of the 0-based pixel (x, y) has column x + 0.5 and row y + 0.5; great-circle
-coordinates are mu = a + b row + c col and nu = d + e row + f col (degrees) in the system of a node and an inclination.
+Rows and columns are the survey's: the centre of the 0-based pixel (x, y) has column x + 0.5 and row y + 0.5.
+Great-circle coordinates are mu = a + b row + c col and nu = d + e row + f col (degrees), in the system of a node and an
+inclination.
 """
 
 from dataclasses import dataclass, field

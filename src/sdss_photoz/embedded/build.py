@@ -59,7 +59,7 @@ def _shapes(scene: Scene, index: int) -> list[tuple]:
     return shapes
 
 
-def _draw_band(scene, index, number, band, shapes, psfs, suspect):
+def _draw_band(scene, index, number, band, shapes, psfs, wanted):
     """Noise-free light of one frame, and what photometry needs of each object (`None` where it does not reach)."""
     strip, objects = scene.strips[index], scene.objects
     x, y = strip.pixels(band, objects["ra"].to_numpy(), objects["dec"].to_numpy())
@@ -67,6 +67,7 @@ def _draw_band(scene, index, number, band, shapes, psfs, suspect):
     top = FIELD_ROWS * number
     blocks = np.clip(y // FIELD_ROWS, 0, strip.fields).astype(int)
     share = objects["bulge_share_r"].to_numpy()
+    zero_point = 10 ** (-0.4 * SUSPECT_ERROR) if strip.suspect == band else 1.0
     for k, (parts, size) in enumerate(shapes):
         if not (top - size < y[k] < top + FRAME_SHAPE[0] + size and -size < x[k] < FRAME_SHAPE[1] + size):
             sources.append(None)
@@ -80,16 +81,34 @@ def _draw_band(scene, index, number, band, shapes, psfs, suspect):
         if templates[0].size == 0:
             sources.append(None)
             continue
-        flux = objects[f"flux_{band}"].iat[k] * suspect
+        flux = objects[f"flux_{band}"].iat[k] * zero_point
         bulge = 1.0 if parts is None else objects[f"bulge_share_{band}"].iat[k]
         for template, amount in zip(templates, (flux * bulge, flux * (1 - bulge)), strict=False):
             light[window] += np.float32(amount) * template
+        if not wanted[k]:
+            sources.append(photometry.Source(x[k], y[k] - top, window, templates, share[k]))
+            continue
         point, row, column = render.stamp(psf.fourier(PSF_STAMP), x[k], y[k])
         psf_window, part = render.overlap(row - top, column, PSF_STAMP, FRAME_SHAPE)
-        sources.append(
-            photometry.Source(x[k], y[k] - top, window, templates, share[k], psf_window, point[part])
-        )  # fmt: skip
+        sources.append(photometry.Source(x[k], y[k] - top, window, templates, share[k], psf_window, point[part]))
     return light, sources
+
+
+def _neighbourhood(sources: list, primary: np.ndarray) -> tuple[list, list[int]]:
+    """The primary objects of a field and all whose windows meet theirs; where the primary ones stand among them."""
+    own = [sources[k] for k in np.flatnonzero(primary)]
+    box = np.array([[axis.start, axis.stop] for source in own for axis in source.window]).reshape(-1, 2, 2)
+    near, wanted = [], []
+    for source, is_primary in zip(sources, primary, strict=True):
+        if source is None:
+            continue
+        rows, columns = source.window
+        meets = (box[:, 0, 0] < rows.stop) & (box[:, 0, 1] > rows.start)
+        if is_primary or np.any(meets & (box[:, 1, 0] < columns.stop) & (box[:, 1, 1] > columns.start)):
+            if is_primary:
+                wanted.append(len(near))
+            near.append(source)
+    return near, wanted
 
 
 def _expose_field(seed: int, folder: Path, release: int, scene_number: int, index: int, number: int):
@@ -101,8 +120,7 @@ def _expose_field(seed: int, folder: Path, release: int, scene_number: int, inde
     shapes = _shapes(scene, index)
     frames, measured, radii = [], {}, None
     for band in MEASURED_BANDS:
-        suspect = 10 ** (-0.4 * SUSPECT_ERROR) if strip.suspect == band else 1.0
-        light, sources = _draw_band(scene, index, number, band, shapes, psfs, suspect)
+        light, sources = _draw_band(scene, index, number, band, shapes, psfs, primary)
         image = render.expose(light, strip, number, band, conditions, seed)
         now = conditions[number][band]
         path = Frame(strip.run, strip.camcol, strip.first_field + number, band).path(release)
@@ -111,14 +129,12 @@ def _expose_field(seed: int, folder: Path, release: int, scene_number: int, inde
             part.write_bytes(content)
         frames.append((path, len(content), hashlib.sha256(content).hexdigest()))
         if primary.any():
-            seen = [k for k, source in enumerate(sources) if source is not None]
+            near, wanted = _neighbourhood(sources, primary)
             values = photometry.measure_band(
-                image, [sources[k] for k in seen], band, camera.sky_noise(now), camera.photon_variance(now),
-                None if radii is None else [radii[k] for k in seen],
-            )  # fmt: skip
-            measured[band] = pd.DataFrame(values, index=seen)
-            if radii is None:
-                radii = (measured["r"]["petro_rad"] / PIXEL_SCALE).reindex(range(len(sources)), fill_value=4.0).tolist()
+                image, near, wanted, band, camera.sky_noise(now), camera.photon_variance(now), radii
+            )
+            measured[band] = pd.DataFrame(values, index=np.flatnonzero(primary))
+            radii = measured["r"]["petro_rad"].to_numpy() / PIXEL_SCALE
     return frames, _catalogue_rows(scene, index, number, primary, measured, seed) if primary.any() else None
 
 
@@ -133,7 +149,8 @@ def _catalogue_rows(scene, index, number, primary, measured, seed) -> pd.DataFra
     offset = rng.normal(0, POSITION_ERROR / 3600, (2, count))
     rows = pd.DataFrame(
         {
-            "run": strip.run, "camcol": strip.camcol, "field": strip.first_field + number, "obj": np.arange(1, count + 1),
+            "run": strip.run, "camcol": strip.camcol, "field": strip.first_field + number,
+            "obj": np.arange(1, count + 1),
             "ra": (objects["ra"] + offset[0] / np.cos(np.radians(objects["dec"]))) % 360,
             "dec": objects["dec"] + offset[1],
             "type": np.where(objects["kind"] == "star", 6, 3), "z_true": objects["z_true"], "kind": objects["kind"],

@@ -63,9 +63,14 @@ def draw_conditions(camcol: int, blocks: int, rng: np.random.Generator) -> list[
 
 
 def sky_noise(conditions: dict) -> float:
-    """Standard deviation of a pixel without objects (nanomaggies); one count's rounding included."""
-    counts = conditions["sky"] / conditions["gain"] + conditions["dark_variance"] + 1 / 12
+    """Standard deviation of a pixel without objects (nanomaggies)."""
+    counts = conditions["sky"] / conditions["gain"] + conditions["dark_variance"]
     return float(np.sqrt(counts) * conditions["nmgy"])
+
+
+def quantum(conditions: dict) -> float:
+    """Step of a frame's values (nanomaggies): the power of two nearest to a fifth of the sky noise."""
+    return float(2.0 ** np.rint(np.log2(sky_noise(conditions) / 5)))
 
 
 def photon_variance(conditions: dict) -> float:

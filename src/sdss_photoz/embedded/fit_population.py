@@ -73,7 +73,7 @@ def fit(table: pd.DataFrame, components: int = COMPONENTS) -> dict:
     mirrored = x.copy()  # reflected at the faint limit, or the mixture would thin out before it
     mirrored[:, 1] = 2 * EDGE - mirrored[:, 1]
     scale = x.std(axis=0)
-    mixture = GaussianMixture(components, reg_covar=1e-4, max_iter=500, random_state=0)
+    mixture = GaussianMixture(components, reg_covar=1e-4, max_iter=500, random_state=1)
     mixture.fit(np.concatenate([x, mirrored]) / scale)
     shares = mixture.predict_proba(np.concatenate([x, mirrored]) / scale)
     noise = np.concatenate([noise, noise])

@@ -25,8 +25,8 @@ class Source:
     window: tuple[slice, slice]  # of the frame
     templates: list[np.ndarray]  # bulge and disc, or a star; shape of the window
     share: float  # of the bulge in r
-    psf_window: tuple[slice, slice]
-    psf: np.ndarray
+    psf_window: tuple[slice, slice] | None = None  # of those to be measured
+    psf: np.ndarray | None = None
 
 
 def magnitude(flux, band: str):
@@ -41,28 +41,34 @@ def magnitude_error(flux, error, band: str):
 
 
 def _dot(first, second) -> float:
-    return float(np.sum(first * second, dtype=np.float64))
+    return float(np.einsum("ij,ij->", first, second))  # not BLAS, whose sums depend on the number of threads
 
 
-def fit_amplitudes(pixels: np.ndarray, templates: list[np.ndarray]) -> np.ndarray:
+class _Fit:
     """Non-negative least-squares amplitudes of one or two templates."""
-    norms = np.array([_dot(t, t) for t in templates]) + 1e-30
-    single = np.array([_dot(t, pixels) for t in templates]) / norms
-    if len(templates) == 1:
-        return np.maximum(single, 0)
-    cross = _dot(*templates)
-    determinant = norms[0] * norms[1] - cross**2
-    if determinant > 1e-9 * norms[0] * norms[1]:
-        first = (norms[1] * norms[0] * single[0] - cross * norms[1] * single[1]) / determinant
-        second = (norms[0] * norms[1] * single[1] - cross * norms[0] * single[0]) / determinant
-        if first >= 0 and second >= 0:
-            return np.array([first, second])
-    better = int(np.argmax(np.maximum(single, 0) ** 2 * norms))  # the larger drop of chi-square
-    return np.where(np.arange(2) == better, np.maximum(single, 0), 0)
+
+    def __init__(self, templates: list[np.ndarray]):
+        self.templates = templates
+        self.norms = [_dot(t, t) + 1e-30 for t in templates]
+        self.cross = _dot(*templates) if len(templates) == 2 else 0.0
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        products = [_dot(t, pixels) for t in self.templates]
+        alone = [max(p / n, 0.0) for p, n in zip(products, self.norms, strict=True)]
+        if len(alone) == 1:
+            return np.array(alone)
+        (first, second), (norm1, norm2) = products, self.norms
+        determinant = norm1 * norm2 - self.cross**2
+        if determinant > 1e-6 * norm1 * norm2:
+            both = np.array([norm2 * first - self.cross * second, norm1 * second - self.cross * first]) / determinant
+            if both.min() >= 0:
+                return both
+        drop = [a * a * n for a, n in zip(alone, self.norms, strict=True)]  # of chi-square with this one alone
+        return np.array([alone[0], 0.0] if drop[0] >= drop[1] else [0.0, alone[1]])
 
 
-def deblend(image: np.ndarray, sources: list[Source], passes: int = 2) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Fit all sources, brightest first, each on what the others leave.
+def deblend(image: np.ndarray, sources: list[Source]) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Fit all sources twice, brightest first, each on what the others leave.
 
     Returns
     -------
@@ -70,25 +76,30 @@ def deblend(image: np.ndarray, sources: list[Source], passes: int = 2) -> tuple[
         The image without the fitted sources.
     amplitudes : list of ndarray
         Fluxes (nanomaggies) of each source's templates.
+    fitted : list of ndarray
+        The fit of each source on its window.
     """
-    residual, amplitudes = image.copy(), [np.zeros(len(source.templates)) for source in sources]
+    residual, fits = image.copy(), [_Fit(source.templates) for source in sources]
     order = np.argsort([-_dot(image[s.window], s.templates[-1]) for s in sources], kind="stable")
-    for _ in range(passes):
+    amplitudes, fitted = [None] * len(sources), [None] * len(sources)
+    for _ in range(2):
         for index in order:
-            source = sources[index]
-            here = residual[source.window]
-            for template, amplitude in zip(source.templates, amplitudes[index], strict=True):
-                here += np.float32(amplitude) * template
-            amplitudes[index] = fit_amplitudes(here, source.templates)
-            for template, amplitude in zip(source.templates, amplitudes[index], strict=True):
-                here -= np.float32(amplitude) * template
-    return residual, amplitudes
+            here = residual[sources[index].window]
+            if fitted[index] is not None:
+                here += fitted[index]
+            amplitudes[index] = fits[index](here)
+            templates = sources[index].templates
+            fitted[index] = np.float32(amplitudes[index][0]) * templates[0]
+            if len(templates) == 2:
+                fitted[index] += np.float32(amplitudes[index][1]) * templates[1]
+            here -= fitted[index]
+    return residual, amplitudes, fitted
 
 
 def template_flux(pixels, template, sky_noise, photon_variance):
     """Flux of a unit template by unweighted least squares, and its error from sky and photons (nanomaggies)."""
     squared = template * template
-    norm = float(np.sum(squared, dtype=np.float64)) + 1e-30
+    norm = _dot(template, template) + 1e-30
     flux = _dot(template, pixels) / norm
     photons = max(flux, 0) * photon_variance * _dot(squared, template)
     return flux, np.sqrt(sky_noise**2 * norm + photons) / norm
@@ -133,31 +144,35 @@ class GrowthCurve:
         return float(radius[min(np.searchsorted(share, fraction), 199)])
 
 
-def measure_band(image, sources, band, sky_noise, photon_variance, petrosian_radii=None) -> dict[str, np.ndarray]:
-    """Measure every source in one band.
+def measure_band(
+    image, sources, wanted, band, sky_noise, photon_variance, petrosian_radii=None
+) -> dict[str, np.ndarray]:
+    """Measure sources in one band.
 
     Parameters
     ----------
     image : ndarray (rows, columns) of float32
         Pixels of the finished frame (nanomaggies).
     sources : list of Source
-        All objects whose light reaches the frame.
+        All objects whose light reaches those to be measured.
+    wanted : sequence of int
+        Which of them to measure.
     band : str
         One of ugriz.
     sky_noise, photon_variance : float
         Noise of an empty pixel (nanomaggies); variance per nanomaggy of light.
     petrosian_radii : array, optional
-        Petrosian radii (pixels) from the r band; measured here where not given.
+        Petrosian radii (pixels) of the wanted from the r band; measured here where not given.
 
     Returns
     -------
     dict of arrays
         model, cmodel, petro and psf magnitudes and errors; petro_rad, petro_r50, petro_r90 (arcsec); frac_dev.
     """
-    residual, amplitudes = deblend(image, sources)
+    residual, amplitudes, fits = deblend(image, sources)
     rows = []
-    for index, (source, amplitude) in enumerate(zip(sources, amplitudes, strict=True)):
-        fitted = sum(np.float32(a) * t for a, t in zip(amplitude, source.templates, strict=True))
+    for rank, index in enumerate(wanted):
+        source, amplitude, fitted = sources[index], amplitudes[index], fits[index]
         own = residual[source.window] + fitted
         shape = source.templates[0]
         if len(source.templates) == 2:
@@ -166,7 +181,7 @@ def measure_band(image, sources, band, sky_noise, photon_variance, petrosian_rad
         here = residual[source.psf_window] + _cut(fitted, source.window, source.psf_window)
         point, _ = template_flux(here, source.psf, sky_noise, photon_variance)
         growth = GrowthCurve.of(own, source)
-        petrosian = growth.petrosian_radius() if petrosian_radii is None else petrosian_radii[index]
+        petrosian = growth.petrosian_radius() if petrosian_radii is None else petrosian_radii[rank]
         circle = min(2 * petrosian, growth.radius[-1])
         petro = growth.within(circle)
         petro_error = np.sqrt(np.pi * circle**2 * sky_noise**2 + max(petro, 0) * photon_variance)

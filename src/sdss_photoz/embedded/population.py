@@ -10,6 +10,8 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
+from scipy.stats import qmc
 
 from sdss_photoz.embedded.camera import draw_conditions, photon_variance, sky_noise
 from sdss_photoz.embedded.fit_population import EDGE, POPULATION
@@ -19,7 +21,7 @@ FAINTEST_TARGET = 18.3  # mag: some galaxies with a redshift are fainter than th
 FAINT_SHARE = 0.12  # of the galaxies between the survey's edge and FAINTEST_TARGET that got a redshift all the same
 INCLINATION_DUST = np.array([0.0, 0.50, 0.16, 0.12, 0.05, 0.05])  # per log10(a/b): log z, r, four colours of a disc
 THINNEST_DISC = 0.18  # its axis ratio seen edge-on
-BULGE_EXCESS = dict(zip(BANDS, (0.45, 0.15, 0.0, -0.05, -0.08), strict=True))  # bulge minus disc, mag, relative to r
+BULGE_EXCESS = dict(zip(BANDS, (0.35, 0.10, 0.0, -0.04, -0.07), strict=True))  # bulge minus disc, mag, relative to r
 
 
 @cache
@@ -89,14 +91,15 @@ def draw_galaxies(number: int, rng: np.random.Generator) -> pd.DataFrame:
         arcsec), bulge_ab and disc_ab (axis ratios), position_angle (degrees, north to east), red (bool).
     """
     weights, means, factors, strength, mean_tilt = _mixture()
-    tries = 3 * number + 200
-    component = rng.choice(len(weights), tries, p=weights)
-    x = means[component] + np.einsum("gij,gj->gi", factors[component], rng.standard_normal((tries, 6)))
-    disc_ab = disc_axis_ratio(rng.uniform(size=tries))
+    # evenly spread draws (Sobol): a sky's types and redshifts stay near the population's; random order comes last
+    uniform = qmc.Sobol(8, rng=rng).random_base2(int(np.ceil(np.log2(3 * number + 200))))
+    component = np.searchsorted(np.cumsum(weights)[:-1], uniform[:, 0])
+    x = means[component] + np.einsum("gij,gj->gi", factors[component], ndtri(np.clip(uniform[:, 1:7], 1e-9, 1 - 1e-9)))
+    disc_ab = disc_axis_ratio(uniform[:, 7])
     x += INCLINATION_DUST * (strength[component] * (np.log10(1 / disc_ab) - mean_tilt))[:, None]
-    kept = (x[:, 1] <= EDGE) | ((x[:, 1] <= FAINTEST_TARGET) & (rng.uniform(size=tries) < FAINT_SHARE))
+    kept = (x[:, 1] <= EDGE) | ((x[:, 1] <= FAINTEST_TARGET) & (rng.uniform(size=len(x)) < FAINT_SHARE))
     kept &= (x[:, 1] > 12.5) & (x[:, 0] > np.log10(0.005)) & (x[:, 0] < np.log10(0.4))
-    chosen = np.flatnonzero(kept)[:number]
+    chosen = rng.permutation(np.flatnonzero(kept)[:number])
     x, disc_ab = x[chosen], disc_ab[chosen]
     z, r, (u_g, g_r, r_i, i_z) = 10 ** x[:, 0], x[:, 1], x[:, 2:].T
     early = early_type(z, g_r)

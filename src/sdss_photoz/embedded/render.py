@@ -86,18 +86,25 @@ def sky_noise_pixels(seed, strip: Strip, band: str, block: int, rows: int) -> np
 def expose(light: np.ndarray, strip: Strip, number: int, band: str, conditions: list[dict], seed: int) -> np.ndarray:
     """Turn the noise-free light of a field (nanomaggies) into what a corrected frame holds.
 
-    Photons and sky make noise, the camera counts whole numbers, the sky is taken off again, and values are truncated
-    to ten binary digits as the archive does.
+    Sky and photons make noise; values keep ten binary digits, as the archive's do, and none below about a fifth of the
+    sky's noise, where the camera's whole counts end.
     """
     frame = np.empty(FRAME_SHAPE, dtype=np.float32)
     for block, rows in ((number, slice(0, FIELD_ROWS)), (number + 1, slice(FIELD_ROWS, FRAME_SHAPE[0]))):
         now = conditions[block][band]
-        counts = light[rows] / np.float32(now["nmgy"])
-        variance = np.maximum(counts + np.float32(now["sky"]), 0) / np.float32(now["gain"])
-        noise = sky_noise_pixels(seed, strip, band, block, counts.shape[0])
-        counts += np.sqrt(variance + np.float32(now["dark_variance"])) * noise + np.float32(now["sky"])
-        frame[rows] = (np.rint(counts) - np.float32(now["sky"])) * np.float32(now["nmgy"])
-    return (frame.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+        noise = sky_noise_pixels(seed, strip, band, block, rows.stop - rows.start)
+        variance = np.maximum(light[rows], 0)
+        variance *= np.float32(camera.photon_variance(now))
+        variance += np.float32(camera.sky_noise(now) ** 2)
+        noise *= np.sqrt(variance, out=variance)
+        noise += light[rows]
+        step = np.float32(camera.quantum(now))
+        noise *= 1 / step
+        np.floor(noise, out=noise)
+        noise += np.float32(0.5)
+        frame[rows] = noise * step
+    frame.view(np.uint32)[...] &= np.uint32(0xFFFFE000)
+    return frame
 
 
 def frame_header(strip: Strip, number: int, band: str, conditions: dict) -> fits.Header:

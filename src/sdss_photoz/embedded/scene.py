@@ -58,14 +58,18 @@ def draw_positions(number: int, low, high, rng: np.random.Generator) -> np.ndarr
     return rng.permutation(np.concatenate([points, partners, edge]))
 
 
-def _draw_objects(strip: Strip, low, high, galaxies_per_field: int, seed: int, rng) -> pd.DataFrame:
+def _box(group: list[Strip]):
+    """Corners (x, y) of the pixels of the first strip that a scene fills, and its area in fields."""
+    margin = PATCH_MARGIN if len(group) > 1 else 0
+    low, high = (-margin, -margin), (FRAME_SHAPE[1] - 1 + margin, group[0].rows - 1 + margin)
+    return low, high, (high[0] - low[0]) * (high[1] - low[1]) / (FRAME_SHAPE[1] * FIELD_ROWS)
+
+
+def _draw_objects(strip: Strip, low, high, area, targets, positions, seed: int, rng) -> pd.DataFrame:
     """Targets, faint galaxies and stars of a box of a strip's r-band pixels, with their light after Galactic dust."""
-    share = (high[0] - low[0]) * (high[1] - low[1]) / (FRAME_SHAPE[1] * FIELD_ROWS)
-    positions = draw_positions(round(galaxies_per_field * share), low, high, rng)
-    targets = draw_galaxies(len(positions), rng).assign(kind="target")
-    faint = draw_faint_galaxies(round(FAINT_PER_FIELD * share), rng).assign(kind="faint")
-    stars = draw_stars(round(STARS_PER_FIELD * share), rng).assign(kind="star", red=False)
-    objects = pd.concat([targets, faint, stars], ignore_index=True)
+    faint = draw_faint_galaxies(round(FAINT_PER_FIELD * area), rng).assign(kind="faint")
+    stars = draw_stars(round(STARS_PER_FIELD * area), rng).assign(kind="star", red=False)
+    objects = pd.concat([targets.assign(kind="target"), faint, stars], ignore_index=True)
     others = rng.uniform(low, high, (len(faint) + len(stars), 2))
     objects[["x", "y"]] = np.concatenate([positions, others])
     objects["ra"], objects["dec"] = strip.sky("r", objects["x"].to_numpy(), objects["y"].to_numpy())
@@ -103,12 +107,19 @@ def draw_scenes(embedded: Embedded) -> list[Scene]:
         The strips one by one, the patch last.
     """
     strips, patch = draw_strips(embedded.fields, embedded.visits, embedded.seed)
-    scenes = []
-    for number, group in enumerate([*([strip] for strip in strips), patch]):
-        rng = np.random.default_rng([embedded.seed, 2, number])
-        margin = PATCH_MARGIN if group is patch else 0
-        low, high = (-margin, -margin), (FRAME_SHAPE[1] - 1 + margin, group[0].rows - 1 + margin)
-        objects = _draw_objects(group[0], low, high, embedded.galaxies_per_field, embedded.seed, rng)
+    groups = [[strip] for strip in strips] + [patch]
+    sources = [np.random.default_rng([embedded.seed, 2, number]) for number in range(len(groups))]
+    boxes = [_box(group) for group in groups]
+    positions = [
+        draw_positions(round(embedded.galaxies_per_field * area), low, high, rng)
+        for (low, high, area), rng in zip(boxes, sources, strict=True)
+    ]
+    # all targets of the sky at once, then dealt: `draw_galaxies` spreads its draws evenly over the population
+    targets = draw_galaxies(sum(map(len, positions)), np.random.default_rng([embedded.seed, 5]))
+    scenes, first = [], 0
+    for group, box, places, rng in zip(groups, boxes, positions, sources, strict=True):
+        mine, first = targets.iloc[first : first + len(places)], first + len(places)
+        objects = _draw_objects(group[0], *box, mine, places, embedded.seed, rng)
         conditions = [draw_conditions(strip.camcol, strip.fields + 1, rng) for strip in group]
         scenes.append(Scene(group, conditions, _primary(group, objects)))
     return scenes
