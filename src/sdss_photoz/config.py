@@ -36,9 +36,30 @@ class Block(BaseModel):
 
         A key left at its default is absent, so that a later version with a new key reruns nothing.
         """
-        set_keys = self.model_dump(mode="json", exclude_defaults=True)
-        kinds = {key: (field.json_schema_extra or {}).get("kind") for key, field in type(self).model_fields.items()}
-        return {key: value for key, value in set_keys.items() if kinds[key] != "how"}
+        return self._params()
+
+    def _params(self):
+        defaults = type(self)()
+        found = {}
+        for key in self.what_keys():
+            value = getattr(self, key)
+            if value != getattr(defaults, key):
+                found[key] = _json(value)
+        return {key: value for key, value in found.items() if value != {}}
+
+    @classmethod
+    def what_keys(cls) -> list[str]:
+        """Names of the keys that enter results."""
+        return [key for key, field in cls.model_fields.items() if field.json_schema_extra["kind"] == "what"]
+
+
+def _json(value):
+    """A key's value as JSON, blocks without their *how* keys."""
+    if isinstance(value, Block):
+        return value.params()
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 class Archive(Block):
@@ -142,6 +163,11 @@ class Trial(Block):
     folds: Folds = what(Folds(), "The folds of this trial.")
     members: int = what(2, "Networks of the ensemble: they differ by seed alone.", ge=1, le=100)
     training: dict[str, Any] = what({}, "Keys of the training block that differ in this trial.")
+
+    def params(self) -> dict[str, Any]:
+        """As of every block; *how* keys of the trial's training are absent too."""
+        training = {key: value for key, value in self.training.items() if key in Training.what_keys()}
+        return self.model_copy(update={"training": training})._params()
 
 
 class Evaluation(Block):

@@ -8,22 +8,31 @@ from sdss_photoz.errors import UserError
 
 
 class _Both:
-    """A text stream that writes to the log file and to the terminal; redrawn bars become lines."""
+    """A text stream that writes whole lines to the log file and to the terminal; a redrawn bar is a line of its own."""
 
     def __init__(self, log, terminal):
-        self._log, self._terminal = log, terminal
+        self._log, self._terminal, self._pending = log, terminal, ""
 
     def write(self, text):
-        text = text.replace("\r", "\n") if text.strip("\r") else ""
-        if text.strip() or text == "\n":
-            self._log.write(text)
-            self._terminal.write(text)
-            self._log.flush()
+        if text.startswith("\r"):
+            self._say(text.strip("\r"))
+        else:
+            *lines, self._pending = (self._pending + text).split("\n")
+            for line in lines:
+                self._say(line)
         return len(text)
 
+    def _say(self, line):
+        if line.strip():
+            for stream in (self._log, self._terminal):
+                stream.write(line.rstrip() + "\n")
+                stream.flush()
+
     def flush(self):
-        self._log.flush()
-        self._terminal.flush()
+        """Nothing waits but an unfinished line."""
+
+    def close(self):
+        self._say(self._pending)
 
     def isatty(self):
         return False
@@ -48,7 +57,7 @@ def stage(snakemake):
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
     with open(path, "w", encoding="utf-8") as log:
-        sys.stderr = _Both(log, terminal)
+        sys.stderr = both = _Both(log, terminal)
         try:
             yield
         except UserError as error:
@@ -60,4 +69,5 @@ def stage(snakemake):
             traceback.print_exc()
             raise SystemExit(1) from None
         finally:
+            both.close()
             sys.stderr = terminal

@@ -190,6 +190,11 @@ def _field_rows(scenes: list[Scene]) -> pd.DataFrame:
                 row = {"run": strip.run, "camcol": strip.camcol, "field": strip.first_field + number}
                 row |= {"stripe": strip.stripe, "strip": strip.strip, "node": strip.node, "incl": strip.incl}
                 row |= dict(zip("abcdef", strip.field_terms(number, "r"), strict=True))
+                for band in BANDS:
+                    row |= {
+                        f"{term}_{band}": value
+                        for term, value in zip("abcdef", strip.field_terms(number, band), strict=True)
+                    }
                 row |= {"ra": float(centre[0]), "dec": float(centre[1]), "ra_min": ra.min(), "ra_max": ra.max()}
                 row |= {"dec_min": dec.min(), "dec_max": dec.max(), "mjd": strip.mjd}
                 row |= {f"psf_fwhm_{band}": now[band]["fwhm"] for band in BANDS}

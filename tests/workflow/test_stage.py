@@ -1,0 +1,45 @@
+"""What a script says reaches the log and the terminal; a user's error is one sentence, a bug keeps its traceback."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from sdss_photoz.errors import UserError
+from sdss_photoz.progress import progress
+from sdss_photoz.stage import stage
+
+
+@pytest.fixture
+def job(tmp_path):
+    return SimpleNamespace(rule="make_cubes", log=[str(tmp_path / "logs" / "job.log")])
+
+
+def said(job, capsys):
+    log = open(job.log[0], encoding="utf-8").read()
+    assert capsys.readouterr().err == log
+    return log
+
+
+def test_messages_and_progress_are_lines_in_log_and_terminal(job, capsys):
+    with stage(job):
+        print("five galaxies", file=sys.stderr)
+        for _ in progress(range(5), label="cubes", unit="galaxy"):
+            pass
+    log = said(job, capsys)
+    assert log.startswith("five galaxies\ncubes:   0%")
+    assert "5/5" in log
+    assert "\r" not in log
+    assert "\n\n" not in log
+
+
+def test_a_user_error_is_one_sentence_and_status_1(job, capsys):
+    with pytest.raises(SystemExit) as stopped, stage(job):
+        raise UserError("frame r-1 is missing: fetch it.")
+    assert stopped.value.code == 1
+    assert said(job, capsys) == "make_cubes: frame r-1 is missing: fetch it.\n"
+
+
+def test_a_bug_keeps_its_traceback(job, capsys):
+    with pytest.raises(SystemExit), stage(job):
+        raise ZeroDivisionError("a bug")
+    assert "Traceback" in said(job, capsys)
