@@ -2,13 +2,14 @@
 
 import warnings
 
+import numba
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
 from sdss_photoz.cubes.frame import Tan, read_frame
-from sdss_photoz.cubes.resample import Projection, lanczos3, resample, window
+from sdss_photoz.cubes.resample import Projection, compiled, lanczos3, resample, window
 from sdss_photoz.survey import FRAME_SHAPE, PIXEL_SCALE
 
 STEP = PIXEL_SCALE / 3600
@@ -89,6 +90,16 @@ def test_kernel_equals_the_rules_written_plainly(exact):
         np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
         assert covered == np.isfinite(expected).sum() > 1000
         np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 if not exact else 1e-6)
+
+
+def test_kernel_compiles_where_no_cache_can_be_kept(monkeypatch):
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr("sdss_photoz.cubes.resample.njit", njit)
+    assert compiled(lambda x: 2 * x)(3) == 6
 
 
 def test_weights_have_unit_sum_and_the_form_of_lanczos():

@@ -142,7 +142,6 @@ def _resample(image, homography, factor, table, out):
     rows, columns = image.shape
     steps = table.shape[0]
     wx = np.empty(6, np.float32)
-    wy = np.empty(6, np.float32)
     covered = 0
     for j in range(out.shape[0]):
         for i in range(out.shape[1]):
@@ -152,24 +151,24 @@ def _resample(image, homography, factor, table, out):
             out[j, i] = np.nan
             if not (w > 0 and x >= 2 and x < columns - 3 and y >= 2 and y < rows - 3):
                 continue
-            x0 = int(x)
-            y0 = int(y)
+            x0 = np.uintp(x)  # unsigned: a tenth faster, for no index can count from the end
+            y0 = np.uintp(y)
             fx = (x - x0) * steps
             fy = (y - y0) * steps
-            kx = int(fx)
-            ky = int(fy)
+            kx = np.uintp(fx)
+            ky = np.uintp(fy)
             rx = np.float32(fx - kx)
             ry = np.float32(fy - ky)
+            x0 -= np.uintp(2)
+            y0 -= np.uintp(2)
             for k in range(6):
                 wx[k] = table[kx, 0, k] + rx * table[kx, 1, k]
-                wy[k] = table[ky, 0, k] + ry * table[ky, 1, k]
             total = np.float32(0)
-            for m in range(6):
-                line = image[y0 - 2 + m]
+            for m in range(np.uintp(6)):
                 part = np.float32(0)
-                for k in range(6):
-                    part += wx[k] * line[x0 - 2 + k]
-                total += wy[m] * part
+                for k in range(np.uintp(6)):
+                    part += wx[k] * image[y0 + m, x0 + k]
+                total += (table[ky, 0, m] + ry * table[ky, 1, m]) * part
             if np.isfinite(total):
                 out[j, i] = total * np.float32(factor)
                 covered += 1
