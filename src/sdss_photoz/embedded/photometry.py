@@ -123,7 +123,9 @@ class GrowthCurve:
         number = np.bincount(ring, minlength=reach)[:reach]
         light = np.bincount(ring, weights=pixels.ravel(), minlength=reach)[:reach]
         edges = RING * np.arange(reach + 1)
-        light *= np.pi * np.diff(edges**2) / np.maximum(number, 1)
+        area = np.pi * np.diff(edges**2)
+        cut = (number < 0.8 * area) & (edges[1:] > 4) & (pixels.shape[0] != pixels.shape[1])
+        light[cut] *= (area / np.maximum(number, 1))[cut]
         return cls(edges, np.concatenate([[0.0], np.cumsum(light)]))
 
     def within(self, radius):

@@ -1,0 +1,156 @@
+"""The rendered frames are what the archive serves, to the byte where it matters."""
+
+import warnings
+
+import galsim
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from sdss_photoz.config import Embedded
+from sdss_photoz.embedded import build, render
+from sdss_photoz.embedded.scene import draw_scenes
+from sdss_photoz.files import sha256
+from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, Frame
+
+TINY = Embedded(seed=3, fields=2, visits=2, galaxies_per_field=20)
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory):
+    """A tiny sky: a strip of two adjacent fields and a patch seen twice; its folder, fields and objects."""
+    folder = tmp_path_factory.mktemp("sky")
+    return folder, *build.make_sky(TINY, folder, release=12, processes=2)
+
+
+def open_frame(sky, field, band):
+    frame = Frame(int(field.run), int(field.camcol), int(field.field), band)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fits.open(sky[0] / "sas" / frame.path(12), memmap=False)
+
+
+def noise(image):
+    return 1.4826 * np.median(np.abs(image - np.median(image)))
+
+
+def test_same_seed_gives_the_same_bytes_whatever_the_number_of_processes(sky, tmp_path):
+    fields, objects = build.make_sky(TINY, tmp_path, release=12, processes=1)
+    assert (tmp_path / "frames.csv").read_bytes() == (sky[0] / "frames.csv").read_bytes()
+    pd.testing.assert_frame_equal(fields, sky[1], check_exact=True)
+    pd.testing.assert_frame_equal(objects, sky[2], check_exact=True)
+
+
+def test_manifest_lists_every_frame_with_its_digest(sky):
+    manifest = pd.read_csv(sky[0] / "frames.csv")
+    assert len(manifest) == 4 * 5
+    for row in manifest.itertuples():
+        path = sky[0] / "sas" / row.path
+        assert (path.stat().st_size, sha256(path)) == (row.bytes, row.sha256)
+    written = {str(path.relative_to(sky[0] / "sas")) for path in (sky[0] / "sas").rglob("*.bz2")}
+    assert written == set(manifest["path"])
+
+
+def test_adjacent_fields_share_128_rows_of_identical_pixels(sky):
+    first, second = sky[1].iloc[0], sky[1].iloc[1]
+    assert (first.run, first.field + 1) == (second.run, second.field)
+    for band in BANDS:
+        with open_frame(sky, first, band) as one, open_frame(sky, second, band) as two:
+            assert np.array_equal(one[0].data[FIELD_ROWS:], two[0].data[: FRAME_SHAPE[0] - FIELD_ROWS])
+
+
+def test_frames_have_the_layout_of_real_frames(sky, shared_data):
+    real_path = shared_data / "sas" / Frame(3900, 6, 269, "u").path(12)
+    with open_frame(sky, sky[1].iloc[0], "u") as ours, fits.open(real_path) as real:
+        assert [type(hdu) for hdu in ours] == [type(hdu) for hdu in real]
+        assert ours[0].data.shape == real[0].data.shape == FRAME_SHAPE
+        assert ours[0].header["BITPIX"] == real[0].header["BITPIX"] == -32
+        assert set(ours[0].header) <= set(real[0].header)
+        for key, value in ours[0].header.items():
+            assert type(value) is type(real[0].header[key]) or isinstance(value, int | float), key
+        for key in ("BUNIT", "CTYPE1", "CTYPE2", "RADECSYS", "RERUN", "CRPIX1", "CRPIX2", "CUNIT1", "ORIGIN"):
+            assert ours[0].header[key] == real[0].header[key]
+        assert ours[1].data.dtype == real[1].data.dtype
+        assert ours[1].data.shape == real[1].data.shape
+        for number in (2, 3):
+            assert ours[number].data.dtype == real[number].data.dtype
+        assert ours[0].header["FRAME"] - ours[3].data["FIELD"][0] == real[0].header["FRAME"] - real[3].data["FIELD"][0]
+
+
+def test_noise_is_that_of_real_frames(sky):
+    typical = {"u": 0.043, "g": 0.017, "r": 0.029, "i": 0.05, "z": 0.17}
+    for field in sky[1].itertuples():
+        for band in BANDS:
+            with open_frame(sky, field, band) as hdus:
+                assert 0.65 < noise(hdus[0].data) / typical[band] < 1.5, (field.run, band)
+
+
+def test_values_keep_ten_binary_digits_and_a_fifth_of_the_noise(sky):
+    with open_frame(sky, sky[1].iloc[0], "r") as hdus:
+        image = hdus[0].data.astype(np.float32)
+        assert not np.any(image.view(np.uint32) & 0x1FFF)
+        step = np.diff(np.unique(image[np.abs(image) < 0.05])).min()
+        assert 0.1 < step / noise(image) < 0.3
+
+
+def test_galaxies_lie_where_the_header_says(sky):
+    objects = sky[2][(sky[2]["type"] == 3) & (sky[2]["model_mag_r"] < 17)]
+    offsets = []
+    for key, group in objects.groupby(["run", "camcol", "field"]):
+        with open_frame(sky, pd.Series(key, ["run", "camcol", "field"]), "r") as hdus:
+            image, wcs = hdus[0].data, WCS(hdus[0].header)
+        for x, y in zip(*wcs.wcs_world2pix(group["ra"], group["dec"], 0), strict=True):
+            if not (12 < x < 2035 and 12 < y < 1476):
+                continue
+            rows, columns = slice(int(y) - 5, int(y) + 7), slice(int(x) - 5, int(x) + 7)
+            light = np.clip(image[rows, columns], 0, None) ** 2
+            yy, xx = np.mgrid[rows, columns]
+            offsets.append([(light * xx).sum() / light.sum() - x, (light * yy).sum() / light.sum() - y])
+    assert len(offsets) > 15
+    assert np.abs(np.median(offsets, axis=0)).max() < 0.15
+    assert np.percentile(np.abs(offsets), 80) < 0.6
+
+
+def test_suspect_strip_is_too_faint_in_one_band_by_three_hundredths(sky):
+    truth = pd.concat([scene.objects for scene in draw_scenes(TINY)], ignore_index=True)
+    objects = sky[2][(sky[2]["kind"] == "target") & (sky[2]["model_mag_r"] < 18)]
+    shift = {}
+    for suspect, group in objects.groupby("suspect"):
+        nearest = [((truth["ra"] - o.ra) ** 2 + (truth["dec"] - o.dec) ** 2).idxmin() for o in group.itertuples()]
+        true = 22.5 - 2.5 * np.log10(truth[["flux_g", "flux_r"]].loc[nearest].to_numpy())
+        shift[suspect] = np.median(group[["model_mag_g", "model_mag_r"]].to_numpy() - true, axis=0)
+    difference = shift[True] - shift[False]
+    assert difference[0] - difference[1] == pytest.approx(build.SUSPECT_ERROR, abs=0.012)
+
+
+@pytest.mark.parametrize(("half_light", "axis_ratio"), [(3.0, 0.9), (6.0, 0.4)])
+def test_stamps_equal_galsims_own_drawing(half_light, axis_ratio):
+    size, x, y = 128, 70.3, 55.8
+    psf = render.PointSpread(1.3, (0.01, -0.02))
+    for kind in (galsim.Exponential, galsim.DeVaucouleurs):
+        galaxy = kind(half_light_radius=half_light).shear(q=axis_ratio, beta=40 * galsim.degrees)
+        pixels, row, column = render.stamp(render.fourier_image(galaxy, size) * psf.fourier(size), x, y)
+        star = galsim.Moffat(beta=render.MOFFAT_BETA, fwhm=1.3 / PIXEL_SCALE).shear(g1=0.01, g2=-0.02)
+        image = galsim.ImageF(size, size)
+        offset = galsim.PositionD(x - column - (size - 1) / 2, y - row - (size - 1) / 2)
+        expected = galsim.Convolve(galaxy, star).drawImage(image, scale=1.0, offset=offset).array
+        assert np.abs(pixels - expected).max() < 2e-3 * expected.max()
+        core = expected > 0.01 * expected.max()
+        assert pixels[core].sum() == pytest.approx(expected[core].sum(), rel=2e-3)
+
+
+def test_profiles_end_where_they_have_vanished_in_the_noise():
+    scene = draw_scenes(TINY)[0]
+    shapes = build._shapes(scene, 0)
+    now = scene.conditions[0][0]
+    psf = render.PointSpread(now["r"]["fwhm"], tuple(now["r"]["shear"]))
+    limit = np.sqrt(now["r"]["sky"] / now["r"]["gain"] + now["r"]["dark_variance"]) * now["r"]["nmgy"]
+    for (parts, size), thing in zip(shapes, scene.objects.itertuples(), strict=True):
+        if parts is None or size == render.STAMP_SIZES[-1]:
+            continue
+        share = thing.bulge_share_r
+        pixels, _, _ = render.stamp((share * parts[0] + (1 - share) * parts[1]) * psf.fourier(size), 0.0, 0.0)
+        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]) * thing.flux_r
+        assert edge.max() < 0.05 * limit
