@@ -22,10 +22,14 @@ from sdss_photoz.survey import Frame
 FRAME = Frame(94, 1, 11, "r")
 
 
+LATER = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}  # frames by which the sky reaches a filter after the first one
+
+
 def content(frame=FRAME, number=None) -> bytes:
     """A file that begins as the frame does."""
+    number = frame.field + LATER[frame.band] if number is None else number
     cards = ["SIMPLE  =                    T", f"RUN     = {frame.run:20d} / Run number"]
-    cards += [f"FRAME   = {frame.field if number is None else number:20d}", f"FILTER  = '{frame.band}       '"]
+    cards += [f"FRAME   = {number:20d}", f"FILTER  = '{frame.band}       '"]
     cards += [f"CAMCOL  = {frame.camcol:20d}", "END"]
     header = "".join(card.ljust(80) for card in cards).ljust(2880).encode()
     return bz2.compress(header + os.urandom(300_000))
@@ -173,7 +177,7 @@ def test_frame_that_the_archive_lacks_is_missing_at_once(tmp_path, archive):
         (content(Frame(94, 1, 12, "r")), "another frame: its header says run 94, camcol 1, frame 12, filter r"),
         (content(Frame(94, 2, 11, "r")), "another frame: its header says run 94, camcol 2, frame 11, filter r"),
         (content(Frame(95, 1, 11, "r")), "another frame: its header says run 95, camcol 1, frame 11, filter r"),
-        (content(Frame(94, 1, 11, "g")), "another frame: its header says run 94, camcol 1, frame 11, filter g"),
+        (content(Frame(94, 1, 11, "g")), "another frame: its header says run 94, camcol 1, frame 19, filter g"),
         (bz2.compress(b"<html></html>" * 999), "not a FITS file"),
     ],
 )
@@ -185,12 +189,15 @@ def test_wrong_file_under_a_frames_name_is_missing(tmp_path, archive, body, reas
     assert not (tmp_path / FRAME.path()).exists()
 
 
-def test_header_counts_frames_of_the_camera_not_of_the_sky(tmp_path, archive):
-    """The sky drifts over r, i, u, z and g: the same field is two frames later in each."""
-    for band, later in [("r", 0), ("i", 2), ("u", 4), ("z", 6), ("g", 8)]:
-        frame = FRAME._replace(band=band)
-        archive.add(frame, content(frame, number=11 + later))
-        assert ensure(frame, tmp_path, archive.url).is_file()
+@pytest.mark.parametrize("band", "ugriz")
+def test_header_counts_frames_of_the_camera_not_of_the_sky(tmp_path, archive, band):
+    frame = FRAME._replace(band=band)
+    archive.add(frame, content(frame, number=11 + LATER[band]))
+    assert ensure(frame, tmp_path, archive.url).is_file()
+    neighbour = frame._replace(field=12)
+    archive.add(neighbour, content(frame, number=11 + LATER[band]))
+    with pytest.raises(Missing, match="another frame"):
+        ensure(neighbour, tmp_path, archive.url)
 
 
 def test_truncated_frame_in_the_mirror_is_fetched_again(tmp_path, archive):

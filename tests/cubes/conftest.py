@@ -25,7 +25,8 @@ def real_frame(shared_data):
 def header(frame: Frame, ra=180.0, dec=30.0, angle=0.0, scale=0.396):
     """Header of a corrected frame, its columns turned by `angle` degrees from West to North."""
     cards = fits.Header()
-    cards["RUN"], cards["CAMCOL"], cards["FRAME"], cards["FILTER"] = frame
+    cards["RUN"], cards["CAMCOL"], cards["FILTER"] = frame.run, frame.camcol, frame.band
+    cards["FRAME"] = frame.field + 2 * "riuzg".index(frame.band)  # the filters in the order of the camera
     cards["CTYPE1"], cards["CTYPE2"] = "RA---TAN", "DEC--TAN"
     cards["CRPIX1"], cards["CRPIX2"] = 1025.0, 745.0
     cards["CRVAL1"], cards["CRVAL2"] = ra, dec

@@ -23,23 +23,26 @@ LOCAL = 3e-6  # … or of the local maximum
 DECIMALS = 8  # degrees: SWarp is given what the kernel is given
 
 
+def plain_frames(paths, folder):
+    """Frames as plain FITS, which SWarp reads: path, projection and noise of each."""
+    plain = {}
+    for frame, path in paths.items():
+        if path.suffix == ".bz2":
+            unpacked = folder / path.name.removesuffix(".bz2")
+            unpacked.write_bytes(bz2.decompress(path.read_bytes()))
+            path = unpacked
+        with fits.open(path) as hdus, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the survey's deprecated spellings
+            wcs, sky = WCS(hdus[0].header), hdus[0].data[::3, ::3]
+            noise = 1.4826 * np.nanmedian(np.abs(sky - np.nanmedian(sky)))
+        plain[frame] = (path, wcs, noise)
+    return plain
+
+
 @pytest.fixture(scope="module")
 def frames(shared_data, tmp_path_factory):
-    """Real frames as plain FITS, which SWarp reads: path, projection and noise of each."""
-    folder = tmp_path_factory.mktemp("frames")
-    unpacked = {}
-    for frame, path in find_frames(shared_data / "sas").items():
-        if frame.run not in RUNS:
-            continue
-        plain = folder / path.name.removesuffix(".bz2")
-        plain.write_bytes(bz2.decompress(path.read_bytes()))
-        with fits.open(plain) as hdus, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the survey's deprecated spellings
-            wcs, image = WCS(hdus[0].header), hdus[0].data
-            sky = image[::3, ::3]
-            noise = 1.4826 * np.median(np.abs(sky - np.median(sky)))
-        unpacked[frame] = (plain, wcs, noise)
-    return unpacked
+    found = find_frames(shared_data / "sas").items()
+    return plain_frames({frame: path for frame, path in found if frame.run in RUNS}, tmp_path_factory.mktemp("frames"))
 
 
 def positions_on(wcs, pixels):
@@ -69,12 +72,12 @@ def swarp(paths, ra, dec, folder):
 
 
 @pytest.fixture
-def compare(frames, shared_data, tmp_path, need_program, capsys):
+def compare(tmp_path, need_program, capsys):
     """A function that compares the cubes at some positions with SWarp's and prints what it found."""
     need_program("SWarp")
 
-    def compared(positions, bands):
-        results = _compare(frames, positions, bands, tmp_path, shared_data)
+    def compared(frames, folder, positions, bands):
+        results = _compare(frames, folder, positions, bands, tmp_path)
         with capsys.disabled():
             print(f"\n{results[0]}", end=" ")
         return results[1:]
@@ -82,10 +85,10 @@ def compare(frames, shared_data, tmp_path, need_program, capsys):
     return compared
 
 
-def _compare(frames, positions, bands, tmp_path, shared_data):
+def _compare(frames, folder, positions, bands, tmp_path):
     """Make a store and compare each of its cutouts with SWarp's: counts, and the largest differences."""
     places = threading.local()
-    cutouts(pd.DataFrame(positions, columns=["ra", "dec"]), shared_data / "sas", tmp_path / "cubes.zarr")
+    cutouts(pd.DataFrame(positions, columns=["ra", "dec"]), folder, tmp_path / "cubes.zarr")
     group = open_store(tmp_path / "cubes.zarr")
     flux, depth = group["flux"][:], group["depth"][:]
 
@@ -124,10 +127,10 @@ def _compare(frames, positions, bands, tmp_path, shared_data):
     return figure, hits, pixels, counted, other, depth
 
 
-def test_five_bands_equal_swarp_on_a_real_field(frames, compare):
+def test_five_bands_equal_swarp_on_a_real_field(frames, shared_data, compare):
     positions = GALAXIES + further_positions(frames[Frame(2820, 3, 122, "r")][1])
     assert len(positions) == 54
-    hits, pixels, counted, other, depth = compare(positions, BANDS)
+    hits, pixels, counted, other, depth = compare(frames, shared_data / "sas", positions, BANDS)
     assert np.count_nonzero(pixels) > 250
     assert counted.max() <= SIGMA
     assert other.sum() == 0
@@ -137,11 +140,11 @@ def test_five_bands_equal_swarp_on_a_real_field(frames, compare):
     assert depth[:, 1:].max() == 1
 
 
-def test_two_runs_and_adjacent_fields_equal_swarp(frames, compare):
+def test_two_runs_and_adjacent_fields_equal_swarp(frames, shared_data, compare):
     first, other_run = frames[Frame(3565, 1, 58, "g")][1], frames[Frame(4948, 3, 199, "u")][1]
     shared = [(300, 1361 + 40), (900, 1361 + 64), (1500, 1361), (1800, 1488), (700, 1340), (1100, 1361 + 127.5)]
     positions = positions_on(first, shared) + positions_on(other_run, [(500, 600), (1500, 300), (1000, 1460)])
-    hits, pixels, counted, other, depth = compare(positions, "ug")
+    hits, pixels, counted, other, depth = compare(frames, shared_data / "sas", positions, "ug")
     assert counted.max() <= SIGMA
     assert other.sum() == 0
     assert (hits.reshape(-1, 2)[:6, 1] == 2).all()
@@ -149,10 +152,29 @@ def test_two_runs_and_adjacent_fields_equal_swarp(frames, compare):
     assert (pixels.reshape(-1, 2)[6:, 0] > 0).all()
 
 
-def test_rotated_frame_equals_swarp(frames, compare):
+def test_rotated_frame_equals_swarp(frames, shared_data, compare):
     wcs = frames[Frame(3900, 6, 269, "u")][1]
     positions = positions_on(wcs, [(1000, 700), (10, 20), (2040, 1480), (1024, 1490), (1500.5, 300.2)])
-    _, pixels, counted, other, _ = compare(positions, "u")
+    _, pixels, counted, other, _ = compare(frames, shared_data / "sas", positions, "u")
     assert (pixels > 0).all()
     assert counted.max() <= SIGMA
     assert other.sum() == 0
+
+
+def test_median_of_six_runs_equals_swarp_with_rotations_and_missing_pixels(tmp_path, write_frame, compare):
+    """Frames of six runs, each turned, shifted and scaled its own way, some pixels not finite."""
+    rng = np.random.default_rng(6)
+    for run in range(1, 7):
+        image = rng.normal(0.01 * run, 0.03, FRAME_SHAPE).astype("f4")
+        image[rng.integers(0, FRAME_SHAPE[0], 3000), rng.integers(0, FRAME_SHAPE[1], 3000)] = np.nan
+        frame = Frame(run, 2, 50, "r")
+        where = {"ra": 10 + 0.01 * run, "dec": 55 - 0.02 * run, "angle": 61.0 * run, "scale": 0.396 * (1 + 1e-3 * run)}
+        write_frame(tmp_path / "mirror" / frame.name.removesuffix(".bz2"), image, frame, **where)
+    frames = plain_frames(find_frames(tmp_path / "mirror"), tmp_path)
+    positions = [(10.0 + 0.02 * k, round(54.85 + 0.013 * k, DECIMALS)) for k in range(12)]
+    _, pixels, counted, other, depth = compare(frames, tmp_path / "mirror", positions, "r")
+    assert counted.max() <= SIGMA
+    assert other.sum() == 0
+    assert depth[:, 2].max() == 6
+    assert len(set(depth[:, 2])) >= 3  # odd and even counts
+    assert 0 < pixels.min() < 64 * 64

@@ -152,12 +152,10 @@ def is_named(frame: Frame, run: int, camcol: int, number: int, band: str) -> boo
     """Whether a header's RUN, CAMCOL, FRAME and FILTER are those of a frame.
 
     FRAME counts the camera's frames: the sky of one field passes the five filters one after the other, so it is the
-    field's number in r and 2, 4, 6 and 8 more in i, u, z and g. The field's number itself is taken too.
+    field's number in r and 2, 4, 6 and 8 more in i, u, z and g.
     """
-    return (run, camcol, band) == (frame.run, frame.camcol, frame.band) and number - frame.field in (
-        0,
-        FRAMES_LATER[band],
-    )
+    expected = (frame.run, frame.camcol, frame.field + FRAMES_LATER[frame.band], frame.band)
+    return (run, camcol, number, band) == expected
 
 
 def _fetch(frame: Frame, url: str, path: Path) -> None:
