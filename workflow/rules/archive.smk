@@ -12,7 +12,7 @@ rule build_embedded_archive:
         f"{RUN}/benchmarks/build_embedded_archive.tsv"
     conda:
         "../../envs/data.yaml"
-    threads: 8
+    threads: 4
     resources:
         mem_mb=3000,
         runtime=60,
