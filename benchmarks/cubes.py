@@ -25,7 +25,7 @@ import indexed_bzip2
 import numpy as np
 
 from sdss_photoz.cubes.cutouts import find_frames
-from sdss_photoz.cubes.frame import OpenFrame, read_frame
+from sdss_photoz.cubes.frame import read_frame, read_wcs
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection, resample, window
 from sdss_photoz.cubes.store import create_store, load_cubes, write_shard
@@ -75,8 +75,7 @@ def stage_against_decompression(paths: dict, rounds: int) -> dict:
     rng = np.random.default_rng(1)
     ra, dec, overlaps, sizes = [], [], [], {}
     for frame, path in paths.items():
-        with OpenFrame(path) as opened:
-            projection = Projection(opened.wcs)
+        projection = Projection(read_wcs(path))
         centre = projection.centre()
         members = np.arange(len(ra), len(ra) + GALAXIES)
         ra += list(centre[0] + rng.uniform(-0.08, 0.08, GALAXIES) / np.cos(np.radians(centre[1])))

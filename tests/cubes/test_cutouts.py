@@ -108,6 +108,7 @@ def test_bad_tables_and_folders_are_named(tmp_path, folder, capsys):
     cases.append(
         ([str(tmp_path / "c.csv"), *frames], "no column 'ra': it needs ra and dec in degrees, and has RA, DEC")
     )
+    cases.append(([write(tmp_path / "a.csv", [GALAXY]), *frames, "--threads", "0"], "--threads is 0"))
     (tmp_path / "d.parquet").write_text("not parquet")
     cases.append(([str(tmp_path / "d.parquet"), *frames], "d.parquet cannot be read as a table"))
     for words, sentence in cases:

@@ -1,12 +1,12 @@
 """Corrected frames from the Science Archive Server or a mirror of it: one function opens every frame."""
 
+import bz2
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import indexed_bzip2
 import pandas as pd
 import requests
 from filelock import FileLock
@@ -131,9 +131,9 @@ def flaw(path, frame: Frame) -> str | None:
     if not ends_whole(path):
         return "truncated: its end is missing"
     try:
-        with indexed_bzip2.open(str(path), parallelization=1) as file:
+        with bz2.open(path) as file:  # a third of indexed_bzip2's time for the first block, and without the GIL
             header = file.read(2880 * 4)
-    except (RuntimeError, ValueError, EOFError):
+    except (OSError, EOFError):
         return "damaged: its first block does not decompress"
     if not header.startswith(b"SIMPLE  ="):
         return "not a FITS file"

@@ -6,13 +6,14 @@ depth (galaxy, band) in the order of the table; where no frame covers a pixel fl
 
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from sdss_photoz.cubes.frame import OpenFrame
+from sdss_photoz.cubes.frame import read_wcs
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.store import (
@@ -99,11 +100,13 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
         Where the output exists, a position is no position, the folder has no frames, or a frame is damaged.
     """
     out = Path(out)
+    if threads < 1:
+        raise UserError(f"--threads is {threads}, but at least one is needed.")
     if out.exists():
         raise UserError(f"{out} exists already: give another --out, or remove it first.")
     ra, dec = _checked(positions)
     paths = find_frames(frames)
-    overlaps = _near(ra, dec, paths)
+    overlaps = _near(ra, dec, paths, threads)
     chunks = -(-len(ra) // SHARD)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
@@ -165,7 +168,7 @@ def find_frames(folder) -> dict[Frame, Path]:
     return dict(sorted(found.items()))
 
 
-def _near(ra, dec, paths: dict[Frame, Path]) -> list[tuple[Frame, np.ndarray]]:
+def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, np.ndarray]]:
     """Frames with the positions near them, ordered by their right ascension.
 
     The header of one frame a field is read; whether a frame covers a position is decided when it is opened.
@@ -173,10 +176,10 @@ def _near(ra, dec, paths: dict[Frame, Path]) -> list[tuple[Frame, np.ndarray]]:
     fields = {}
     for frame in paths:
         fields.setdefault(frame[:3], []).append(frame)
-    centres = {}
-    for key, bands in progress(fields.items(), unit="field", label="index"):
-        with OpenFrame(paths[bands[0]], frame=bands[0]) as opened:
-            centres[key] = Projection(opened.wcs).centre()
+    with ThreadPoolExecutor(threads) as executor:
+        headers = executor.map(lambda bands: read_wcs(paths[bands[0]], bands[0]), fields.values())
+        wcs = list(progress(headers, total=len(fields), unit="field", label="index"))
+    centres = {key: Projection(terms).centre() for key, terms in zip(fields, wcs, strict=True)}
     tree = cKDTree(_unit(ra, dec))
     vectors = _unit(*np.array(list(centres.values())).T)
     near = tree.query_ball_point(vectors, 2 * np.sin(np.radians(REACH) / 2), return_sorted=True)

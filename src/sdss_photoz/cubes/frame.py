@@ -1,5 +1,6 @@
 """Corrected frames: the image and the plane coordinates of one band of one field."""
 
+import bz2
 import gzip
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ class OpenFrame:
     path : str or Path
         A corrected frame, plain or compressed with bzip2 or gzip (told by its first bytes, not by its name).
     threads : int
-        Threads that decompress.
+        Threads that decompress; 0: only the header will be read.
     frame : Frame, optional
         What the header must name.
 
@@ -187,6 +188,12 @@ def read_frame(path, last_row: int | None = None) -> FrameImage:
         return FrameImage(opened.read(last_row).astype(np.float32), opened.wcs)
 
 
+def read_wcs(path, frame: Frame | None = None) -> Tan:
+    """Read a frame's projection from its header alone; parameters and errors are those of :class:`OpenFrame`."""
+    with OpenFrame(path, threads=0, frame=frame) as opened:
+        return opened.wcs
+
+
 def _open(path: Path, threads: int):
     try:
         with open(path, "rb") as file:
@@ -196,7 +203,9 @@ def _open(path: Path, threads: int):
     if magic == b"BZh":
         if not ends_whole(path):  # rows that nobody needs are not decompressed, so no reading would show it
             raise UserError(f"{path} is truncated: the end of its bzip2 stream is missing; {REMEDY}.")
-        return indexed_bzip2.open(str(path), parallelization=threads)  # a fifth faster than bz2 on one thread
+        if threads == 0:
+            return bz2.open(path)  # a third of indexed_bzip2's time for the first block, and without the GIL
+        return indexed_bzip2.open(str(path), parallelization=threads)  # a fifth faster for a whole frame
     if magic.startswith(b"\x1f\x8b"):
         return gzip.open(path, "rb")
     return open(path, "rb")

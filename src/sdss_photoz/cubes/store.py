@@ -20,7 +20,6 @@ from sdss_photoz import files
 from sdss_photoz.cubes.resample import compiled
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
-from sdss_photoz.sample.selection import shard_shape
 from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE
 
 CUBE = (CUBE_SIZE, CUBE_SIZE, len(BANDS))
@@ -80,6 +79,8 @@ def create_store(path, n_galaxies: int, chunks: int, digest: str, quality: str |
     UserError
         Where a chunk would be empty.
     """
+    from sdss_photoz.sample.selection import shard_shape  # its astropy takes half a second that readers need not spend
+
     shard, inner = shard_shape(n_galaxies, chunks)
     memory = MemoryStore()
     group = zarr.create_group(
