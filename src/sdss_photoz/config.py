@@ -67,10 +67,6 @@ class Archive(Block):
 
     service: Literal["embedded"] = what("embedded", "Service that answers the SQL queries.")
     release: int = what(12, "Data release.", ge=12, le=18)
-    query: Literal["extended", "paper"] = what(
-        "extended",
-        "Query of the sample: the paper's appendix query, or the same with the columns that the analysis needs.",
-    )
     sas: str | None = how(
         None,
         "Root of the Science Archive Server or a mirror of it, as file:// or http(s):// URL; "

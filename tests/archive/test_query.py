@@ -36,7 +36,7 @@ def wanted(tables):
 
 @pytest.mark.parametrize("name", ["paper", "extended"])
 def test_the_query_keeps_the_papers_rows_and_no_other(name, catalog, wanted):
-    galaxies = query_galaxies(Archive(query=name), catalog)
+    galaxies = query_galaxies(Archive(), catalog, name)
     assert list(galaxies.specObjID) == list(wanted.specObjID)
     assert 600 < len(galaxies) < len(wanted) + 1
     assert np.array_equal(galaxies.z, wanted.z)
@@ -44,7 +44,7 @@ def test_the_query_keeps_the_papers_rows_and_no_other(name, catalog, wanted):
 
 
 def test_the_extended_query_has_the_papers_columns_and_more(catalog):
-    paper, extended = (query_galaxies(Archive(query=name), catalog) for name in ("paper", "extended"))
+    paper, extended = (query_galaxies(Archive(), catalog, name) for name in ("paper", "extended"))
     assert set(paper) <= set(extended)
     for column in paper:
         assert paper[column].equals(extended[column])
@@ -60,7 +60,7 @@ def test_neighbours_are_primary_objects_within_17_arcsec(catalog, tables):
 
 def test_the_selection_of_both_queries_is_the_same_but_for_what_the_papers_lacks(catalog):
     full, counts = select(query_galaxies(Archive(), catalog), Sample(chunks=2))
-    paper, _ = select(query_galaxies(Archive(query="paper"), catalog), Sample(chunks=2))
+    paper, _ = select(query_galaxies(Archive(), catalog, "paper"), Sample(chunks=2))
     assert (counts.removed[1:4] > 0).all()
     assert counts.removed.iloc[-1] > 0
     extra = set(paper.object_id) - set(full.object_id)

@@ -20,7 +20,6 @@ NOTHING = set()
 # key: (another value than that of the tiny run, the rules that must run again)
 RADIUS = {
     "archive.release": (13, SKY),
-    "archive.query": ("paper", {"query_galaxies"} | SAMPLE),
     "archive.sas": ("file:///nowhere", NOTHING),
     "archive.mirror": ("/nowhere", NOTHING),
     "archive.missing_fraction": (0.5, NOTHING),

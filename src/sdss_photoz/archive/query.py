@@ -52,15 +52,17 @@ def _ask(archive, catalog, name, key):
     return table.sort_values(key, kind="stable").reset_index(drop=True)
 
 
-def query_galaxies(archive, catalog_path=None) -> pd.DataFrame:
+def query_galaxies(archive, catalog_path=None, query: str = "extended") -> pd.DataFrame:
     """Ask the archive for the galaxies of the sample.
 
     Parameters
     ----------
     archive : config.Archive
-        Its `service` names the door, its `query` the query.
+        Its `service` names the door.
     catalog_path : str or Path, optional
         The embedded archive's catalogue.
+    query : {"extended", "paper"}
+        The appendix query of the paper, or the same rows with the columns that the analysis needs.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def query_galaxies(archive, catalog_path=None) -> pd.DataFrame:
     UserError
         Where the archive refuses the query, gives no row, or leaves a column out.
     """
-    return _ask(archive, catalog_path, archive.query, ["specObjID"])
+    return _ask(archive, catalog_path, query, ["specObjID"])
 
 
 def query_fields(archive, catalog_path=None) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def beck_features(galaxies: pd.DataFrame) -> np.ndarray:
     if missing:
         raise UserError(
             f"the table of galaxies has no column {missing[0]}, which local-linear regression needs: "
-            "query with archive.query: extended."
+            "query the galaxies again."
         )
     u, g, r, i, z = (
         galaxies[f"model_mag_{b}"].to_numpy(np.float64) - galaxies[f"extinction_{b}"].to_numpy(np.float64)
