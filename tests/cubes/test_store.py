@@ -122,6 +122,9 @@ def test_missing_chunk_is_named(tmp_path):
         load_cubes(path, [8])
     with pytest.raises(UserError, match="not a store of cubes"):
         load_cubes(tmp_path / "nowhere.zarr", [8])
+    zarr.create_group(tmp_path / "foreign.zarr").create_array("flux", shape=(9, 64, 64, 5), dtype="f4")
+    with pytest.raises(UserError, match="not a store of cubes"):
+        load_cubes(tmp_path / "foreign.zarr", [8])
     with pytest.raises(UserError, match="holds 9 cubes, but rows 0 to 9"):
         load_cubes(path, [0, 9])
 

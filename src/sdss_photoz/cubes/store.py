@@ -129,7 +129,7 @@ def open_store(path) -> zarr.Group:
     """
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3)
-        group["flux"], group["depth"]
+        group["flux"], group["depth"], group.attrs["selection"], group.attrs["quality"]
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not a store of cubes ({error}): correct the path or run the stage cubes.") from None
     return group
