@@ -156,7 +156,7 @@ def test_a_loss_that_is_no_number_names_the_epoch_the_step_and_the_remedy(tmp_pa
 
 
 def test_fewer_galaxies_than_a_batch_are_refused(small_run, tmp_path):
-    with pytest.raises(UserError, match="96 training galaxies, fewer than training.batch, 128"):
+    with pytest.raises(UserError, match=r"96 training galaxies, fewer than training\.batch, 128"):
         _train(small_run, tmp_path, QUICK.model_copy(update={"batch": 128}))
 
 

@@ -1,11 +1,17 @@
 """The networks are what the paper and its published code say."""
 
 import csv
+import math
+import re
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from sdss_photoz.training.networks import build
+from sdss_photoz.errors import UserError
+from sdss_photoz.training.layers import average_pool_same
+from sdss_photoz.training.networks import build, names
 
 
 def _published_variables(shared_data):
@@ -49,3 +55,68 @@ def test_inception_returns_the_probabilities_of_the_published_code(shared_data):
     difference = np.abs(probabilities - published).max()
     print(f"largest difference from the published code's probabilities: {difference:.1e}")
     assert difference <= 1e-5
+
+
+def test_the_documented_layer_table_is_the_network():
+    table = (Path(__file__).parents[2] / "docs" / "network.md").read_text(encoding="utf-8")
+    shapes = {}
+    for name in ("inception", "inception_small"):
+        rows = re.search(rf"## `{name}`.*?\n\n(\|.*?)\n\n", table, re.DOTALL)[1].splitlines()[2:]
+        documented = [[cell.strip(" `*") for cell in row.strip("|").split("|")] for row in rows]
+        counts = {row[0]: int(row[-1].replace(",", "")) for row in documented if row[0] and row[-1]}
+        total = counts.pop("all")
+        network = build(name)
+        assert counts == {layer: sum(p.numel() for p in part.parameters()) for layer, part in network.named_children()}
+        assert total == sum(p.numel() for p in network.parameters())
+        for layer, part in network.named_children():
+            part.register_forward_hook(lambda _, __, out, key=(name, layer): shapes.__setitem__(key, out.shape[1:]))
+        with torch.no_grad():
+            network(torch.zeros(1, 64, 64, 5), torch.zeros(1))
+        for layer, _, output, _ in (row for row in documented if row[0] in counts):
+            size = tuple(map(int, re.findall(r"\d+", output)))
+            maps, *image = shapes[name, layer]
+            assert size == (*image, maps), layer
+
+
+def test_a_stride_one_pool_pads_right_and_below_and_averages_over_real_pixels_only():
+    pooled = average_pool_same(torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None])
+    assert pooled[0, 0].tolist() == [[2.5, 3.0], [3.5, 4.0]]
+
+
+def test_the_papers_initialisation_is_xavier_with_biases_of_a_tenth_and_slopes_of_zero():
+    network = build("inception", initialisation="paper")
+    layer = network.inception2.branch_3x3
+    assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * (92 + 128))), rel=0.02)
+    assert all((p == 0.1).all() for name, p in network.named_parameters() if name.endswith("bias"))
+    assert all((p == 0).all() for name, p in network.named_parameters() if name.endswith("slope"))
+
+
+def test_he_initialisation_keeps_variance_and_starts_from_equal_logits():
+    network = build("inception_small", initialisation="he")
+    weight = network.inception0.branch_3x3.weight
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * weight.shape[1])), rel=0.05)
+    with torch.no_grad():
+        logits = network(torch.randn(2, 64, 64, 5), torch.tensor([0.0, 0.1]))
+    assert (logits == 0).all()
+
+
+def test_initial_weights_follow_from_the_seed_alone():
+    first, again, other = (build("inception_small", seed=seed).dense0.weight for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("bins", [45, 180])
+def test_a_network_takes_cubes_and_reddening_to_a_logit_per_bin(name, bins):
+    network = build(name, bins, initialisation="paper")
+    with torch.no_grad():
+        cubes = torch.randn(1, 64, 64, 5).expand(2, -1, -1, -1)
+        logits = network(cubes, torch.tensor([0.0, 0.3]))
+    assert logits.shape == (2, bins)
+    assert not torch.equal(logits[0], logits[1]), "the reddening has no effect"
+
+
+def test_an_unknown_network_is_refused_with_those_that_there_are():
+    with pytest.raises(UserError, match="'resnet', but must be one of inception, inception_small"):
+        build("resnet")

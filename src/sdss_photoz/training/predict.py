@@ -56,7 +56,7 @@ def predict_fold(
         and galaxy, member by member, in the order of `galaxies`.
     """
     pdfs = np.empty((len(networks), len(galaxies), bins), dtype=np.float32)
-    ebv = galaxies["ebv"].to_numpy(np.float32, copy=True)
+    ebv = galaxies["ebv"].to_numpy(np.float32, copy=True)  # pandas gives it read-only
     rows = galaxies["row"].to_numpy()
     with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(galaxies), PIECE):

@@ -17,11 +17,11 @@ COLOURS = (
     (0.0, 0.0, 0.0, 4.0, -4.0),
 )
 EBV_UNIT = 0.1  # mag: brings E(B-V) to the size of the other features
-SMOOTHING = 2 / 180  # of the redshift range, 0.0044: logits of nearby bins share what is learned
+SMOOTHING = 4 / 180  # of the redshift range, 0.009: logits of nearby bins share what is learned
 
 
 class Network(nn.Module):
-    """Two convolutions that halve the image, one inception block, two dense layers.
+    """Two convolutions that halve the image, one inception block, three dense layers.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ class Network(nn.Module):
         self.conv1 = Convolution(16, 32, 3, stride=2, prelu=False)
         self.inception0 = Inception(32, 16, 32)
         self.dense0 = Dense(2 * 2 * self.inception0.maps + 1, 256)
-        self.dense1 = Dense(256, bins)
+        self.dense1 = Dense(256, 128)
+        self.dense2 = Dense(128, bins)
         self.register_buffer("colours", torch.tensor(COLOURS), persistent=False)
         place = torch.arange(bins) / bins
         kernel = torch.exp(-0.5 * ((place[:, None] - place) / SMOOTHING) ** 2)
@@ -47,4 +48,5 @@ class Network(nn.Module):
         x = F.avg_pool2d(self.conv0(x), 2)
         x = F.avg_pool2d(self.inception0(self.conv1(x)), 4)
         x = F.relu(self.dense0(flatten_with_ebv(x, ebv / EBV_UNIT)))
-        return F.linear(self.dense1(x), self.smoothing)
+        x = F.relu(self.dense1(x))
+        return F.linear(self.dense2(x), self.smoothing)

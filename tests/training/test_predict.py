@@ -1,0 +1,114 @@
+"""Every test galaxy gets a distribution from every member."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sdss_photoz.config import Training
+from sdss_photoz.cubes.store import create_store, load_cubes, write_shard
+from sdss_photoz.errors import UserError
+from sdss_photoz.training import jobs
+from sdss_photoz.training.model import save_model
+from sdss_photoz.training.networks import build
+from sdss_photoz.training.stretch import stretch
+
+SETTINGS = Training(device="cpu", initialisation="paper")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Files of two untrained members."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = [folder / f"member-{member}.safetensors" for member in (0, 1)]
+    for member, path in enumerate(paths):
+        network = build("inception_small", 180, "paper", seed=member)
+        save_model(path, network.state_dict(), {"network": "inception_small", "bins": 180, "stretch": "asinh"})
+    return paths
+
+
+@pytest.fixture(scope="module")
+def pdfs(small_run, models, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pdfs") / "pdfs.parquet"
+    jobs.predict(*small_run, SETTINGS, 0, models[::-1], path)
+    return path
+
+
+def test_each_test_galaxy_has_a_row_per_member(small_run, pdfs):
+    table = pd.read_parquet(pdfs)
+    galaxies, folds, _ = small_run
+    test = galaxies["object_id"][folds["role_0"] == "test"].tolist()
+    assert table["object_id"].tolist() == test * 2
+    assert table["member"].tolist() == [0] * len(test) + [1] * len(test)
+
+
+def test_distributions_are_probabilities_of_the_bins_in_float32(pdfs):
+    column = pq.read_table(pdfs)["pdf"].combine_chunks()
+    assert column.type == pa.list_(pa.float32(), 180)
+    values = column.values.to_numpy().reshape(-1, 180)
+    assert (values >= 0).all()
+    assert values.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_distributions_are_those_of_the_network_on_the_galaxys_own_cube(small_run, models, pdfs):
+    table = pd.read_parquet(pdfs)
+    galaxies, _, store = small_run
+    galaxy = galaxies[galaxies["object_id"] == table["object_id"][5]].iloc[0]
+    cube = stretch(torch.from_numpy(load_cubes(store, [int(galaxy["row"])])), "asinh")
+    with torch.no_grad():
+        logits = build("inception_small", 180, "paper", seed=0)(cube, torch.tensor([galaxy["ebv"]]).float())
+    assert table["pdf"][5] == pytest.approx(logits.softmax(1)[0].numpy(), rel=1e-4, abs=1e-7)
+
+
+def test_predictions_are_the_same_bytes_each_time(small_run, models, pdfs, tmp_path):
+    jobs.predict(*small_run, SETTINGS, 0, models, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == pdfs.read_bytes()
+
+
+def test_a_galaxy_without_any_frame_in_a_band_leaves_training_and_is_predicted(
+    small_run, models, tmp_path, monkeypatch, capsys
+):
+    galaxies, folds, store = small_run
+    depth = np.ones((120, 5), dtype=np.uint16)
+    depth[[7, 3, 11], 2] = 0  # a test, a validation and a training galaxy lack the r band
+    holed = tmp_path / "cubes.zarr"
+    create_store(holed, 120, 1, "synthetic")
+    write_shard(holed, 0, load_cubes(store, np.arange(120)), depth)
+    seen = []
+    monkeypatch.setattr(jobs, "train_member", lambda train, validation, *_: seen.extend([train, validation]))
+    jobs.train(galaxies, folds, holed, SETTINGS, "images", 0, 0, tmp_path / "m", tmp_path / "h")
+    assert len(seen[0]) == 95
+    assert len(seen[1]) == 11
+    assert galaxies["object_id"][11] not in seen[0].object_id
+    assert galaxies["object_id"][3] not in seen[1].object_id
+    assert "1 train galaxies without any frame in a band left out" in capsys.readouterr().err
+    jobs.predict(galaxies, folds, holed, SETTINGS, 0, models, tmp_path / "pdfs.parquet")
+    assert galaxies["object_id"][7] in pd.read_parquet(tmp_path / "pdfs.parquet")["object_id"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"bins": 90}, "with 180 bins"),
+        ({"network": "inception"}, "network inception_small"),
+        ({"stretch": "sqrt"}, "asinh"),
+    ],
+)
+def test_a_model_of_another_network_bin_grid_or_stretch_is_refused(small_run, models, tmp_path, change, found):
+    with pytest.raises(UserError, match=rf"member-0.safetensors holds .*{found}"):
+        jobs.predict(*small_run, SETTINGS.model_copy(update=change), 0, models, tmp_path / "pdfs.parquet")
+
+
+def test_a_damaged_model_file_is_named(small_run, tmp_path):
+    (tmp_path / "member-0.safetensors").write_bytes(b"not a model")
+    with pytest.raises(UserError, match=r"member-0.safetensors is not a whole model file"):
+        jobs.predict(*small_run, SETTINGS, 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet")
+
+
+def test_a_fold_without_test_galaxies_is_refused(small_run, models, tmp_path):
+    galaxies, folds, store = small_run
+    none = folds.assign(role_0="train")
+    with pytest.raises(UserError, match="fold 0 has no test galaxies"):
+        jobs.predict(galaxies, none, store, SETTINGS, 0, models, tmp_path / "pdfs.parquet")
