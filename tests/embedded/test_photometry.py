@@ -101,9 +101,9 @@ def test_cmodel_weighs_bulge_and_disc(field):
 def test_a_growth_curve_finds_the_petrosian_radius_of_a_pure_exponential():
     """Petrosian radius and half-light radius by the profile's own formula (Graham et al. 2005, table 1)."""
     scale = 6.0
-    y, x = np.mgrid[:201, :201] - 100.0
+    y, x = np.mgrid[:201, :201] - np.array([99.8, 100.3])[:, None, None]
     image = np.exp(-np.hypot(x, y) / scale).astype(np.float32)
-    source = photometry.Source(100.0, 100.0, (slice(0, 201), slice(0, 201)), [image], 0.0)
+    source = photometry.Source(100.3, 99.8, (slice(0, 201), slice(0, 201)), [image], 0.0)
     growth = photometry.GrowthCurve.of(image, source)
     radius = np.linspace(0.1, 100, 4000)
     within = 1 - np.exp(-radius / scale) * (1 + radius / scale)

@@ -143,7 +143,7 @@ class GrowthCurve:
         """Radius (pixels) that holds a fraction of the flux within `total_radius`."""
         radius = np.linspace(0, total_radius, 200)
         share = np.maximum.accumulate(self.within(radius)) / max(self.within(total_radius), 1e-9)
-        return float(radius[min(np.searchsorted(share, fraction), 199)])
+        return float(np.interp(fraction, share, radius))
 
 
 def measure_band(
