@@ -43,5 +43,12 @@ def root() -> Path:
     return ROOT
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of one file share a worker; those of the workflow, which share one run, all do."""
+    for item in items:
+        group = "workflow" if item.path.parent.name == "workflow" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_addoption(parser):
     parser.addoption("--write-golden", action="store_true", help="write tests/workflow/golden.json anew")

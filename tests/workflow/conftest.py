@@ -11,13 +11,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pytest_collection_modifyitems(items):
-    """All tests of this folder share one tiny run, hence one worker."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("workflow"))
-
-
 class Workflow:
     """Snakemake as a user types it, in a working directory of its own."""
 
