@@ -112,7 +112,11 @@ class Examples:
 
     def batch(self, index: Tensor, symmetry: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Cubes (b, 64, 64, 5), stretched and turned, E(B-V) (b,) and labels (b,) of some galaxies."""
-        cubes = self.cubes[index] if symmetry is None else self.cubes[index[:, None], self._turn[symmetry]]
+        if symmetry is None:
+            cubes = self.cubes.index_select(0, index)
+        else:
+            pixels = index[:, None] * CUBE_SIZE**2 + self._turn[symmetry]
+            cubes = self.cubes.view(-1, len(BANDS)).index_select(0, pixels.view(-1))
         cubes = stretch(cubes.view(len(index), CUBE_SIZE, CUBE_SIZE, len(BANDS)), self.stretch)
         return cubes, self.ebv[index], self.labels[index]
 

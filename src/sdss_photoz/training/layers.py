@@ -70,6 +70,8 @@ class Inception(nn.Module):
         The paper's S1 (maps of the 1x1 convolutions that lead into a branch) and S2 (maps that leave a branch).
     with_5x5 : bool
         Whether there is a 5x5 branch: the paper's last block has none.
+    prelu : bool
+        See `Convolution`.
 
     Attributes
     ----------
@@ -77,15 +79,15 @@ class Inception(nn.Module):
         Maps of the output: S2 from the 1x1, 5x5 and 3x3 branches, in this order, then S1 from the pool.
     """
 
-    def __init__(self, maps_in: int, narrow: int, wide: int, with_5x5: bool = True):
+    def __init__(self, maps_in: int, narrow: int, wide: int, with_5x5: bool = True, prelu: bool = True):
         super().__init__()
-        self.into_3x3 = Convolution(maps_in, narrow, 1)
-        self.branch_3x3 = Convolution(narrow, wide, 3)
-        self.into_pool = Convolution(maps_in, narrow, 1)
+        self.into_3x3 = Convolution(maps_in, narrow, 1, prelu=prelu)
+        self.branch_3x3 = Convolution(narrow, wide, 3, prelu=prelu)
+        self.into_pool = Convolution(maps_in, narrow, 1, prelu=prelu)
         if with_5x5:
-            self.into_5x5 = Convolution(maps_in, narrow, 1)
-            self.branch_5x5 = Convolution(narrow, wide, 5)
-        self.branch_1x1 = Convolution(maps_in, wide, 1)
+            self.into_5x5 = Convolution(maps_in, narrow, 1, prelu=prelu)
+            self.branch_5x5 = Convolution(narrow, wide, 5, prelu=prelu)
+        self.branch_1x1 = Convolution(maps_in, wide, 1, prelu=prelu)
         self.with_5x5 = with_5x5
         self.maps = (3 if with_5x5 else 2) * wide + narrow
 

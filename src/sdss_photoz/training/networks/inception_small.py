@@ -33,7 +33,7 @@ class Network(nn.Module):
         super().__init__()
         self.conv0 = Convolution(len(BANDS), 16, 5, stride=2, prelu=False)
         self.conv1 = Convolution(16, 32, 3, stride=2, prelu=False)
-        self.inception0 = Inception(32, 16, 32)
+        self.inception0 = Inception(32, 16, 32, prelu=False)
         self.dense0 = Dense(2 * 2 * self.inception0.maps + 1, 256)
         self.dense1 = Dense(256, 128)
         self.dense2 = Dense(128, bins)
