@@ -65,6 +65,17 @@ def test_errors_are_of_the_size_of_the_real_catalogues(field, shared_data):
         assert 0.6 < ours / real[f"e{band}"].median() < 1.5, band
 
 
+def test_light_brings_its_own_photon_noise():
+    scene = draw_scenes(SKY)[0]
+    strip, now = scene.strips[0], scene.conditions[0][0]["r"]
+    for level in (0.0, 0.5, 5.0):  # nanomaggies in a pixel: sky, a galaxy's outskirts, a bright core
+        light = np.full(render.FRAME_SHAPE, level, dtype=np.float32)
+        image = render.expose(light, strip, 0, "r", scene.conditions[0], seed=1)[:1361]
+        expected = camera.sky_noise(now) ** 2 + level * now["nmgy"] / now["gain"]
+        assert image.astype(float).mean() == pytest.approx(level, abs=4 * np.sqrt(expected / image.size) + 5e-4 * level)
+        assert image.astype(float).var() == pytest.approx(expected, rel=0.03)
+
+
 def test_stars_are_points_and_galaxies_are_not(field):
     objects, noisy, _ = field
     extent = noisy["r"]["psf_mag"] - noisy["r"]["model_mag"]

@@ -1,6 +1,7 @@
 """The population of the simulated sky is as hard as the real one, and copies nobody."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import NearestNeighbors
 
-from sdss_photoz.embedded import fit_population, population
+from sdss_photoz.config import Embedded
+from sdss_photoz.embedded import build, fit_population, population
 
 COLOURS = ("u-g", "g-r", "r-i", "i-z")
 
@@ -65,6 +67,29 @@ def test_local_linear_regression_scores_as_on_real_photometry(catalog):
     x, z = features(catalog), catalog["z_true"].to_numpy()
     predicted = local_linear(x[:5000], z[:5000], x[5000:9000])
     assert sigma_mad((predicted - z[5000:9000]) / (1 + z[5000:9000])) == pytest.approx(0.0125, abs=0.0015)
+
+
+@pytest.mark.slow
+def test_magnitudes_measured_on_frames_are_as_hard_as_real_ones(real, tmp_path):
+    """The default sky without the patch's repeats: what the whole chain's baseline will meet."""
+    _, objects = build.make_sky(Embedded(visits=1), tmp_path, processes=2)
+    shutil.rmtree(tmp_path / "sas")
+    targets = objects[(objects["kind"] == "target") & ~objects["suspect"]].copy()
+    for band in "ugriz":
+        targets[f"model_mag_{band}"] -= targets[f"extinction_{band}"]
+    targets = targets[targets["petro_mag_r"] - targets["extinction_r"] < 17.8]
+    x, z = features(targets), targets["z_true"].to_numpy()
+    slices = np.abs(z - 0.1) < 0.01, real["zs"].between(0.09, 0.11)
+    for column, name in enumerate(COLOURS, start=1):
+        scatter = sigma_mad(x[slices[0], column]) / sigma_mad(real[name][slices[1]])
+        print(f"{name}: median {np.median(x[slices[0], column]):.3f}, scatter {scatter:.2f} of the real one")
+        assert scatter == pytest.approx(1, abs=0.15)
+        assert np.median(x[slices[0], column]) == pytest.approx(np.median(real[name][slices[1]]), abs=0.03)
+    order = np.random.default_rng(0).permutation(len(z))
+    train, test = order[: len(z) * 3 // 4], order[len(z) * 3 // 4 :]
+    score = sigma_mad((local_linear(x[train], z[train], x[test]) - z[test]) / (1 + z[test]))
+    print(f"local-linear regression with {len(train)} training galaxies: {score:.5f}")
+    assert score == pytest.approx(0.0125, abs=0.0015)
 
 
 def test_forest_gains_nothing_from_galaxies_with_the_same_nearest_real_galaxy(catalog, real):

@@ -1,7 +1,8 @@
 """Where the objects of the simulated sky stand: one scene for each strip of fields, and one for the patch.
 
 Positions know nothing of redshifts: targets are thrown at random with a smallest distance, pairs and objects at edges
-are planted at random, and everything else is uniform.
+are planted at random, and everything else is uniform. The default density of 250 targets a field is some 70 times the
+real one, so that a run of minutes has galaxies enough to train on.
 """
 
 from dataclasses import dataclass
