@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from sdss_photoz.cubes.store import create_store, write_shard
+from sdss_photoz.training.data import selection
 from sdss_photoz.training.synthetic import draw_population, render
 
 
@@ -13,16 +14,19 @@ def make_run(folder, count: int, seed: int = 0):
     population = draw_population(count, seed)
     cubes = render(population, seed).numpy()
     store = folder / "cubes.zarr"
-    create_store(store, count, 1, "synthetic")
-    write_shard(store, 0, cubes, np.ones((count, 5), dtype=np.uint16))
     galaxies = pd.DataFrame(
         {
             "object_id": 1237648720000000000 + np.arange(count),
             "row": np.arange(count),
+            "chunk": 0,
+            "ra": np.linspace(10, 20, count),
+            "dec": 0.0,
             "z_spec": population["z"],
             "ebv": population["ebv"],
         }
     )
+    create_store(store, count, 1, selection(galaxies))
+    write_shard(store, 0, cubes, np.ones((count, 5), dtype=np.uint16))
     roles = np.where(np.arange(count) % 10 == 3, "validation", np.where(np.arange(count) % 10 == 7, "test", "train"))
     folds = pd.DataFrame({"object_id": galaxies["object_id"], "fold": 0, "group": 0, "role_0": roles})
     return galaxies, folds, store

@@ -11,6 +11,7 @@ from sdss_photoz.config import Training
 from sdss_photoz.cubes.store import create_store, load_cubes, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import jobs
+from sdss_photoz.training.data import selection
 from sdss_photoz.training.model import save_model
 from sdss_photoz.training.networks import build
 from sdss_photoz.training.stretch import stretch
@@ -74,7 +75,7 @@ def test_a_galaxy_without_any_frame_in_a_band_leaves_training_and_is_predicted(
     depth = np.ones((120, 5), dtype=np.uint16)
     depth[[7, 3, 11], 2] = 0  # a test, a validation and a training galaxy lack the r band
     holed = tmp_path / "cubes.zarr"
-    create_store(holed, 120, 1, "synthetic")
+    create_store(holed, 120, 1, selection(galaxies))
     write_shard(holed, 0, load_cubes(store, np.arange(120)), depth)
     seen = []
     monkeypatch.setattr(jobs, "train_member", lambda train, validation, *_: seen.extend([train, validation]))
@@ -112,3 +113,12 @@ def test_a_fold_without_test_galaxies_is_refused(small_run, models, tmp_path):
     none = folds.assign(role_0="train")
     with pytest.raises(UserError, match="fold 0 has no test galaxies"):
         jobs.predict(galaxies, none, store, SETTINGS, 0, models, tmp_path / "pdfs.parquet")
+
+
+def test_cubes_of_another_selection_are_refused(small_run, models, tmp_path):
+    galaxies, folds, store = small_run
+    moved = galaxies.assign(dec=0.001)
+    with pytest.raises(UserError, match="made for another selection of galaxies"):
+        jobs.predict(moved, folds, store, SETTINGS, 0, models, tmp_path / "pdfs.parquet")
+    with pytest.raises(UserError, match="made for another selection of galaxies"):
+        jobs.train(moved, folds, store, SETTINGS, "images", 0, 0, tmp_path / "m", tmp_path / "h")

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sdss_photoz.cubes.store import load_cubes, open_store
+from sdss_photoz.cubes.store import load_cubes, open_store, selection_digest
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, CUBE_SIZE
@@ -77,6 +77,12 @@ def select(galaxies: pd.DataFrame, folds: pd.DataFrame, fold: int, role: str) ->
     return galaxies[galaxies["object_id"].isin(chosen)].sort_values("row", ignore_index=True)
 
 
+def selection(galaxies: pd.DataFrame) -> str:
+    """Digest of a table of galaxies, sample/galaxies.parquet: a store of cubes of another selection is refused."""
+    chunks = int(galaxies["chunk"].max()) + 1
+    return selection_digest(galaxies["object_id"], galaxies["ra"], galaxies["dec"], chunks)
+
+
 @dataclass
 class Examples:
     """Galaxies with their cubes on the device.
@@ -121,7 +127,9 @@ class Examples:
         return cubes, self.ebv[index], self.labels[index]
 
 
-def load_examples(galaxies: pd.DataFrame, store, bins: int, kind: str, device: torch.device) -> Examples:
+def load_examples(
+    galaxies: pd.DataFrame, store, bins: int, kind: str, device: torch.device, digest: str | None = None
+) -> Examples:
     """Read the cubes of some galaxies once, onto the device.
 
     Parameters
@@ -136,13 +144,16 @@ def load_examples(galaxies: pd.DataFrame, store, bins: int, kind: str, device: t
         Stretch of the flux.
     device : torch.device
         Where the cubes stay.
+    digest : str, optional
+        Digest of the selection that the galaxies belong to (`selection`).
 
     Raises
     ------
     UserError
-        Where a cube holds a value that is no number or overflows, or E(B-V) or a redshift is none.
+        Where the store belongs to another selection, a cube holds a value that is no number or overflows, or E(B-V) or
+        a redshift is none.
     """
-    read = (load_cubes(store, rows) for rows in _pieces(galaxies["row"].to_numpy()))
+    read = (load_cubes(store, rows, digest) for rows in _pieces(galaxies["row"].to_numpy()))
     return gather(galaxies, read, bins, kind, device)
 
 

@@ -1,6 +1,5 @@
 """Choice of the device: a free GPU for each job, or the CPU."""
 
-import os
 import sys
 import tempfile
 import time
@@ -101,5 +100,4 @@ def arithmetic(device: torch.device) -> torch.dtype:
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    capable = os.environ.get("SDSS_PHOTOZ_FLOAT32") != "1" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if capable else torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32

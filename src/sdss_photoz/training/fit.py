@@ -67,7 +67,7 @@ def train_member(
         Where there are too few galaxies, or the loss is no longer a number.
     """
     _check_counts(train, validation, settings, label)
-    run = _Run(train, validation, settings, fold, member, Checkpoints(checkpoint_folder, ""), label)
+    run = _Run(train, validation, settings, fold, member, checkpoint_folder, label)
     with cpu_threads(settings.cpu_threads), _stop_on_sigterm() as stop:
         run.go(stop)
     history = pd.DataFrame(run.state.history)
@@ -86,7 +86,7 @@ def train_member(
         **{"fold": fold, "member": member, "epoch": int(best["epoch"]), "version": training.VERSION},
     }
     files.write_csv(history_path, history)
-    save_model(model_path, run.best_weights(), description)
+    save_model(model_path, run.best, description)
     run.checkpoints.remove()
     return history
 
@@ -119,18 +119,18 @@ def _stop_on_sigterm():
 class _Run:
     """A training under way."""
 
-    def __init__(self, train, validation, settings, fold, member, checkpoints, label):
+    def __init__(self, train, validation, settings, fold, member, checkpoint_folder, label):
         self.train, self.validation, self.settings, self.label = train, validation, settings, label
         self.device = train.cubes.device
         self.arithmetic = arithmetic(self.device)
-        self.checkpoints = checkpoints
-        checkpoints.digest = files.digest(
+        digest = files.digest(
             [
                 {key: value for key, value in settings.model_dump().items() if key in _what_keys(settings)},
                 {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},
                 [training.VERSION, torch.__version__, self.device.type, str(self.arithmetic)],
             ]
         )
+        self.checkpoints = Checkpoints(checkpoint_folder, digest)
         seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
         network = build(settings.network, settings.bins, settings.initialisation, seed)
         self.network = network.to(self.device, memory_format=torch.channels_last)
@@ -173,9 +173,6 @@ class _Run:
                         file=sys.stderr,
                     )
                     raise SystemExit(128 + signal.SIGTERM)
-
-    def best_weights(self) -> dict[str, torch.Tensor]:
-        return self.best
 
     def _step(self) -> None:
         step = self.state.step

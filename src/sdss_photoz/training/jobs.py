@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from sdss_photoz import files
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.data import complete, load_examples, select
+from sdss_photoz.training.data import complete, load_examples, select, selection
 from sdss_photoz.training.device import claim, cpu_threads
 from sdss_photoz.training.fit import train_member
 from sdss_photoz.training.model import load_model
@@ -52,10 +52,10 @@ def train(
     Raises
     ------
     UserError
-        Where the fold has too few galaxies, or data cannot be trained on.
+        Where the fold has too few galaxies, or data cannot be trained on, or the cubes are those of another selection.
     """
     label = f"{trial}, fold {fold}, member {member}"
-    covered = complete(store)
+    covered, digest = complete(store), selection(galaxies)
     chosen = {}
     for role in ("train", "validation"):
         table = select(galaxies, folds, fold, role)
@@ -69,7 +69,8 @@ def train(
             print(f"{label}: {dropped} {role} galaxies without any frame in a band left out", file=sys.stderr)
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
         examples = {
-            role: load_examples(table, store, settings.bins, settings.stretch, device) for role, table in chosen.items()
+            role: load_examples(table, store, settings.bins, settings.stretch, device, digest)
+            for role, table in chosen.items()
         }
         folder = Path(model_path).with_name(f".member-{member}.checkpoint")
         train_member(
@@ -102,7 +103,7 @@ def predict(
     Raises
     ------
     UserError
-        Where the fold has no test galaxies, or a model is another network's.
+        Where the fold has no test galaxies, a model is another network's, or the cubes are those of another selection.
     """
     chosen = select(galaxies, folds, fold, "test")
     if chosen.empty:
@@ -112,7 +113,7 @@ def predict(
             (_member(path), load_model(path, settings.network, settings.bins, settings.stretch).to(device))
             for path in sorted(models, key=_member)
         ]
-        table = predict_fold(chosen, store, networks, settings.stretch, settings.bins, device)
+        table = predict_fold(chosen, store, networks, settings.stretch, settings.bins, device, selection(galaxies))
         with files.whole(out_path) as part:
             pq.write_table(table, part)
 

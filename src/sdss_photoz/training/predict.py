@@ -30,7 +30,13 @@ def predict_cubes(
 
 
 def predict_fold(
-    galaxies: pd.DataFrame, store, networks: list[tuple[int, nn.Module]], kind: str, bins: int, device: torch.device
+    galaxies: pd.DataFrame,
+    store,
+    networks: list[tuple[int, nn.Module]],
+    kind: str,
+    bins: int,
+    device: torch.device,
+    digest: str | None = None,
 ) -> pa.Table:
     """Distributions of galaxies by each member of an ensemble.
 
@@ -48,6 +54,8 @@ def predict_fold(
         Redshift bins.
     device : torch.device
         Where to compute.
+    digest : str, optional
+        Digest of the selection that the galaxies belong to; a store of another one is refused.
 
     Returns
     -------
@@ -61,7 +69,7 @@ def predict_fold(
     with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(galaxies), PIECE):
             part = slice(start, start + PIECE)
-            cubes = load_cubes(store, rows[part])
+            cubes = load_cubes(store, rows[part], digest)
             for place, (_, network) in enumerate(networks):
                 pdfs[place, part] = predict_cubes(network, cubes, ebv[part], kind, device)
             bar.update(len(cubes))
