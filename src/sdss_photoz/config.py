@@ -133,9 +133,9 @@ class Training(Block):
         "inception_small", "The paper's network, or its smaller sibling for small samples."
     )
     bins: int = what(180, "Redshift bins between 0 and 0.4.", ge=10, le=1000)
-    epochs: int = what(12, "Passes through the training galaxies.", ge=1)
-    batch: int = what(64, "Galaxies in a step.", ge=1, le=8192)
-    learning_rate: float = what(2e-3, "Highest learning rate of Adam.", gt=0, lt=1)
+    epochs: int = what(32, "Passes through the training galaxies.", ge=1)
+    batch: int = what(32, "Galaxies in a step.", ge=1, le=8192)
+    learning_rate: float = what(3e-3, "Highest learning rate of Adam.", gt=0, lt=1)
     schedule: Literal["one_cycle", "step"] = what(
         "one_cycle", "Linear warm-up and decay to zero, or the paper's: constant, divided by 5 half way."
     )
@@ -145,7 +145,7 @@ class Training(Block):
         "asinh", "Compression of the flux: asinh(x / noise), sign(x)(sqrt(|x|+1)-1), or the paper's untouched flux."
     )
     augment: bool = what(True, "Draw one of the eight flips and rotations for each galaxy in each epoch.")
-    seed: int = what(1, "Seed of initial weights, order and symmetries; members add their number.", ge=0)
+    seed: int = what(1, "Seed of initial weights, order and symmetries, together with fold and member.", ge=0)
     cpu_threads: int = what(1, "Threads of CPU training: another number gives other weights.", ge=1, le=256)
     device: Literal["auto", "cpu", "cuda"] = how("auto", "Where to train; auto: a free GPU where there is one.")
     checkpoint_minutes: float = how(

@@ -34,7 +34,7 @@ RADIUS = {
     "training.network": ("inception", TRAINING),
     "training.bins": (90, TRAINING),
     "training.epochs": (3, TRAINING),
-    "training.batch": (32, TRAINING),
+    "training.batch": (16, TRAINING),
     "training.learning_rate": (0.5, TRAINING),
     "training.schedule": ("step", TRAINING),
     "training.warmup": (0.3, TRAINING),

@@ -79,8 +79,8 @@ def test_every_key_is_what_or_how_and_says_what_it_means():
 
 
 def test_a_how_key_and_a_key_at_its_default_are_absent_from_the_parameters():
-    training = config.Training(device="cpu", checkpoint_minutes=1.0, epochs=config.Training().epochs, batch=32)
-    assert training.params() == {"batch": 32}
+    training = config.Training(device="cpu", checkpoint_minutes=1.0, epochs=config.Training().epochs, batch=16)
+    assert training.params() == {"batch": 16}
 
 
 def test_a_trial_overrides_the_training_block_and_nothing_else():
