@@ -4,6 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.stage import stage
