@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
 import pytest
 from synthetic_run import make_run, outputs
 
+from sdss_photoz import __version__
 from sdss_photoz.config import Config, Evaluation, check
 from sdss_photoz.cubes.store import create_store, selection_digest, write_shard
 from sdss_photoz.errors import UserError
@@ -119,10 +121,20 @@ def test_page_names_no_place_time_or_program_that_wrote_the_pictures(report):
         assert b"Software" not in path.read_bytes()
 
 
-def test_configuration_is_shown_with_its_defaults(report):
+def test_configuration_and_versions_that_made_the_run_are_shown(report):
     _, page = report
-    assert "learning_rate: 0.002" in page
     assert "run: made_up" in page
+    assert f"learning_rate: {Config().training.learning_rate}\n" in page  # left at its default
+    for package, found in {"sdss-photoz": __version__, "torch": version("torch"), "numpy": np.__version__}.items():
+        assert re.search(rf">{package}</th><td>{re.escape(found)}</td>", page), package
+
+
+def test_pictures_have_words_and_tables_have_headings(report):
+    _, page = report
+    pictures, tables = re.findall(r"<img[^>]*>", page), re.findall(r"<table.*?</table>", page, re.DOTALL)
+    assert all(len(re.search(r'alt="([^"]*)"', picture)[1].split()) > 3 for picture in pictures)
+    assert len(tables) >= 4
+    assert all('<th scope="row">' in table for table in tables)
 
 
 def test_a_title_with_markup_stays_text(arguments, tmp_path):
