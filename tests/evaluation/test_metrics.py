@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import metrics
 
 
@@ -89,3 +90,9 @@ def test_sky_cells_follow_the_position_and_not_the_order():
     cells, shuffled = metrics.sky_cells(ra, dec, 16), metrics.sky_cells(ra[order], dec[order], 16)
     assert np.array_equal(cells[order], shuffled)
     assert metrics.sky_cells([10.0, 10.0, 190.0], [0.0, 0.01, 0.0], 64).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("nside", [0, 3, 100])
+def test_sky_cells_that_healpix_does_not_know_are_refused(nside):
+    with pytest.raises(UserError, match=f"is {nside}, but must be a power of two"):
+        metrics.sky_cells([10.0, 190.0], [0.0, 0.0], nside)

@@ -58,6 +58,13 @@ def test_rows_without_a_redshift_are_counted(table, tmp_path, capsys):
     assert (found["n"], found["missing"]) == (395, 5)
 
 
+def test_too_few_resamples_are_refused_in_words(table, tmp_path, capsys):
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "t.csv"), "--z-spec", "z_spec", "--z-phot", "z_best", "--bootstrap", "1"])
+    assert "1 is too few for a scatter: at least 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "column", "sentence"),
     [

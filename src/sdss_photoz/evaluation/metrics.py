@@ -6,6 +6,8 @@ import numpy as np
 from astropy import units as u
 from astropy_healpix import lonlat_to_healpix
 
+from sdss_photoz.errors import UserError
+
 SCORES = ("bias", "sigma_mad", "outliers", "crps")
 OUTLIER = 0.05
 MAD_TO_SIGMA = 1.4826  # of a Gaussian
@@ -57,8 +59,15 @@ def sky_cells(ra, dec, nside: int) -> np.ndarray:
     ra, dec : array_like (galaxy,)
         Degrees.
     nside : int
-        HEALPix NSIDE: cells are 58.6 / NSIDE degrees wide.
+        HEALPix NSIDE, a power of two: cells are 58.6 / NSIDE degrees wide.
+
+    Raises
+    ------
+    UserError
+        Where NSIDE is no power of two.
     """
+    if nside < 1 or nside & (nside - 1):
+        raise UserError(f"the NSIDE of the bootstrap's sky cells is {nside}, but must be a power of two.")
     pixels = lonlat_to_healpix(np.asarray(ra) * u.deg, np.asarray(dec) * u.deg, nside, order="nested")
     return np.unique(pixels, return_inverse=True)[1]
 

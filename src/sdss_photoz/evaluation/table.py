@@ -1,5 +1,6 @@
 """``sdss-photoz evaluate``: scores of any table of photometric redshifts."""
 
+import argparse
 import difflib
 import json
 from pathlib import Path
@@ -19,9 +20,16 @@ def add_arguments(parser) -> None:
     parser.add_argument("--z-spec", required=True, metavar="COLUMN", help="spectroscopic redshift")
     parser.add_argument("--z-phot", required=True, metavar="COLUMN", help="photometric redshift")
     parser.add_argument("--outlier", type=float, default=metrics.OUTLIER, help="|dz| of an outlier (default 0.05)")
-    parser.add_argument("--bootstrap", type=int, default=300, metavar="N", help="resamples (default 300)")
+    parser.add_argument("--bootstrap", type=_resamples, default=300, metavar="N", help="resamples (default 300)")
     parser.add_argument("--nside", type=int, default=64, help="HEALPix NSIDE of the resampled sky cells (default 64)")
     parser.add_argument("--seed", type=int, default=7, help="seed of the resamples")
+
+
+def _resamples(word: str) -> int:
+    number = int(word)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{number} is too few for a scatter: at least 2")
+    return number
 
 
 def main(args) -> int:
