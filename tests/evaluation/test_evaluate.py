@@ -57,6 +57,14 @@ def test_averaging_two_independent_members_beats_either(run):
     assert scores["scatter"]["members"]["sigma_mad"] == pytest.approx(np.std(single, ddof=1))
 
 
+def test_scatter_over_folds_stands_beside_the_errors_for_network_and_baseline(run):
+    *_, scores = run
+    for method in ("network", "local_linear"):
+        each = [fold[method]["bias"] for fold in scores["folds"]]
+        assert len(each) == 3
+        assert scores["scatter"]["folds"][method]["bias"] == pytest.approx(np.std(each, ddof=1))
+
+
 def test_galaxies_without_a_frame_are_predicted_flagged_counted_and_not_scored(run):
     _, _, photoz, scores = run
     assert (~photoz["has_frames"]).sum() == len(UNCOVERED)
@@ -118,6 +126,10 @@ def test_repeats_are_scored_on_their_own_and_not_pooled(tmp_path):
     scored = photoz[photoz["has_frames"]]
     each = [metrics.sigma_mad(metrics.residuals(p["z_phot"], p["z_spec"])) for _, p in scored.groupby("repeat")]
     assert scores["headline"]["scores"]["network"]["sigma_mad"]["value"] == pytest.approx(np.mean(each))
+    each = [
+        metrics.sigma_mad(metrics.residuals(p["z_phot_member_1"], p["z_spec"])) for _, p in scored.groupby("repeat")
+    ]
+    assert scores["members"][1]["sigma_mad"] == pytest.approx(np.mean(each))
 
 
 def test_same_inputs_give_the_same_bytes(run, tmp_path):

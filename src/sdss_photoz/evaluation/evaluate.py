@@ -142,7 +142,11 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
         }
         for (repeat, fold), table in scored.groupby(["repeat", "fold"])
     ]
-    by_member = [{"member": member, **_scores(scored, f"member_{member}", settings)} for member in members]
+    repeats = [table for _, table in scored.groupby("repeat")]
+    by_member = [
+        {"member": member, **_mean([_scores(table, f"member_{member}", settings) for table in repeats])}
+        for member in members
+    ]
     each = photoz.drop_duplicates("object_id")
     return {
         "galaxies": {
@@ -263,6 +267,11 @@ def _residuals(table, method, settings):
 
 def _scores(table, method, settings):
     return metrics.scores(**_residuals(table, method, settings), outlier=settings.outlier)
+
+
+def _mean(each):
+    """Mean of each score over repeats, as of the headline: a galaxy that was predicted twice does not count as two."""
+    return {key: float(np.mean([one[key] for one in each])) for key in each[0]}
 
 
 def _scatter(each):
