@@ -1,6 +1,7 @@
 """What a script says reaches the log and the terminal; a user's error is one sentence, a bug keeps its traceback."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ def job(tmp_path):
 
 
 def said(job, capsys):
-    log = open(job.log[0], encoding="utf-8").read()
+    log = Path(job.log[0]).read_text(encoding="utf-8")
     assert capsys.readouterr().err == log
     return log
 

@@ -66,8 +66,8 @@ def cubes(results):
 
     rows = pd.read_parquet(results / "sample" / "galaxies.parquet")["row"]
     flux = load_cubes(results / "cubes.zarr", rows)
-    return {f"{name}.{band}": float(function(flux[..., index]))
-            for name, function in (("mean", np.mean), ("std", np.std)) for index, band in enumerate("ugriz")}  # fmt: skip
+    kinds = {"mean": np.mean, "std": np.std}
+    return {f"{name}.{band}": float(kinds[name](flux[..., i])) for name in kinds for i, band in enumerate("ugriz")}
 
 
 def training(results):

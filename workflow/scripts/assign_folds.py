@@ -1,10 +1,10 @@
 """Deal the galaxies of one trial into training, validation and test parts."""
 
 import pandas as pd
-from sdss_photoz.sample.folds import assign_folds
 
 from sdss_photoz.config import Folds, Region
 from sdss_photoz.files import write_parquet
+from sdss_photoz.sample.folds import assign_folds
 from sdss_photoz.stage import stage
 
 with stage(snakemake):

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from sdss_photoz.embedded.build import build_archive
-
 from sdss_photoz.config import Embedded
+from sdss_photoz.embedded.build import build_archive
 from sdss_photoz.stage import stage
 
 with stage(snakemake):

@@ -1,11 +1,11 @@
 """Have every frame that one chunk of galaxies needs at hand, whole, and list them."""
 
 import pandas as pd
-from sdss_photoz.sample.footprint import overlapping_frames
 
 from sdss_photoz.archive.frames import manifest
 from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
+from sdss_photoz.sample.footprint import overlapping_frames
 from sdss_photoz.stage import stage
 
 with stage(snakemake):

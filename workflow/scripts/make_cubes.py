@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-from sdss_photoz.sample.footprint import overlapping_frames
 
 from sdss_photoz.config import check
 from sdss_photoz.cubes.make import make_chunk
 from sdss_photoz.files import write_parquet
+from sdss_photoz.sample.footprint import overlapping_frames
 from sdss_photoz.stage import stage
 
 with stage(snakemake):

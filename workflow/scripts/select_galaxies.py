@@ -1,10 +1,10 @@
 """Keep each galaxy once, order them along the sky, cut the order into chunks."""
 
 import pandas as pd
-from sdss_photoz.sample.selection import select
 
 from sdss_photoz.config import Sample
 from sdss_photoz.files import write_csv, write_parquet
+from sdss_photoz.sample.selection import select
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
