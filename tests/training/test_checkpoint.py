@@ -1,6 +1,7 @@
 """A checkpoint is whole, of this training, or set aside."""
 
 import torch
+from safetensors.torch import save
 
 from sdss_photoz.training.checkpoint import Checkpoints, State
 
@@ -30,11 +31,19 @@ def test_only_the_newest_two_are_kept(tmp_path):
 def test_a_damaged_checkpoint_is_set_aside_by_name_and_the_one_before_is_used(tmp_path, capsys):
     checkpoints = _save_two(tmp_path / ".c")
     newest = tmp_path / ".c" / "step-000000020.safetensors"
-    for damage in ("flipped", "truncated"):
-        content = bytearray((tmp_path / ".c" / "step-000000010.safetensors").read_bytes())
-        content[-1] ^= 1
-        newest.write_bytes(content if damage == "flipped" else content[:40])
-        assert checkpoints.load().step == 10
+    whole = newest.read_bytes()
+    damages = {
+        "a flipped bit in the weights": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "another step": whole.replace(b'step\\": 20', b'step\\": 30'),
+        "another name of a tensor": whole.replace(b"weights/a", b"weights/b"),
+        "no description": save({"weights/a": torch.zeros(3)}),
+        "truncated": whole[:40],
+        "empty": b"",
+    }
+    for damage, content in damages.items():
+        assert content != whole, damage
+        newest.write_bytes(content)
+        assert checkpoints.load().step == 10, damage
         assert newest.with_name(f"{newest.name}.damaged").exists()
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1

@@ -37,10 +37,10 @@ class State:
     history: list[dict] = field(default_factory=list)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], about: dict) -> str:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -65,8 +65,8 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Write a checkpoint whole; drop all but the newest two."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
-        about = {"step": state.step, "epoch": state.epoch, "history": state.history}
-        about |= {"training": self.digest, "tensors": _digest(tensors)}
+        about = {"step": state.step, "epoch": state.epoch, "history": state.history, "training": self.digest}
+        about["digest"] = _digest(tensors, about)
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.whole(self.folder / f"step-{state.step:09d}.safetensors") as part:
             save_file(tensors, part, metadata={"state": json.dumps(about)})
@@ -78,9 +78,9 @@ class Checkpoints:
         for path in self._newest_first():
             try:
                 about, tensors = _read(path)
-            except (OSError, SafetensorError, KeyError, ValueError) as error:
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
                 path.replace(path.with_name(f"{path.name}.damaged"))
-                print(f"checkpoint {path} is damaged ({error}): set aside, using the one before", file=sys.stderr)
+                print(f"checkpoint {path} is damaged ({error}): set aside, using any before it", file=sys.stderr)
                 continue
             if about["training"] != self.digest:
                 self._set_aside(about["training"])
@@ -105,7 +105,8 @@ class Checkpoints:
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["state"])
+        written = about.pop("digest")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    if _digest(tensors) != about["tensors"]:
-        raise ValueError("its tensors are not those that were written")
+    if _digest(tensors, about) != written:
+        raise ValueError("it does not hold what was written")
     return about, tensors
