@@ -150,8 +150,8 @@ def load_examples(
     Raises
     ------
     UserError
-        Where the store belongs to another selection, a cube holds a value that is no number or overflows, or E(B-V) or
-        a redshift is none.
+        Where the store belongs to another selection, a cube's value is not finite or overflows, or E(B-V) or a redshift is
+        missing.
     """
     read = (load_cubes(store, rows, digest) for rows in _pieces(galaxies["row"].to_numpy()))
     return gather(galaxies, read, bins, kind, device)
@@ -161,7 +161,7 @@ def gather(galaxies: pd.DataFrame, cubes, bins: int, kind: str, device: torch.de
     """Put cubes, given in pieces in the galaxies' order, on the device; see `load_examples`."""
     object_id = galaxies["object_id"].to_numpy(np.int64)
     z, ebv = galaxies["z_spec"].to_numpy(np.float64), galaxies["ebv"].to_numpy(np.float32, copy=True)
-    _refuse(object_id, ~np.isfinite(ebv), "E(B-V) is no number", "correct the catalogue's column ebv")
+    _refuse(object_id, ~np.isfinite(ebv), "E(B-V) is not a number", "correct the catalogue's column ebv")
     labels = bin_of(z, bins)
     on_gpu = device.type != "cpu"
     resident = torch.empty(
@@ -172,10 +172,10 @@ def gather(galaxies: pd.DataFrame, cubes, bins: int, kind: str, device: torch.de
     for piece in progress(cubes, total=len(_pieces(object_id)), unit="piece", label="reading cubes"):
         part = slice(start, start + len(piece))
         bad = ~np.isfinite(piece).all(axis=(1, 2, 3))
-        _refuse(object_id[part], bad, "pixels are no numbers", "delete their chunks of cubes.zarr and rerun")
+        _refuse(object_id[part], bad, "pixels are not numbers", "delete their chunks of cubes.zarr and rerun")
         if on_gpu:
             large = (np.abs(piece) > FLOAT16_MAX).any(axis=(1, 2, 3))
-            _refuse(object_id[part], large, "pixels exceed 65,504 nanomaggies", "drop these galaxies from the sample")
+            _refuse(object_id[part], large, "pixels exceed 65,504 nanomaggies", "drop them from the sample")
         digest.update(piece.tobytes())
         flux = torch.from_numpy(piece)
         for galaxy in range(0, len(piece), 64):  # small pieces stay in the processor's cache
@@ -201,4 +201,4 @@ def _refuse(object_id: np.ndarray, bad: np.ndarray, what: str, remedy: str) -> N
     """Name the galaxies that are bad, at most five of them."""
     if bad.any():
         named = ", ".join(map(str, object_id[bad][:5])) + (" …" if bad.sum() > 5 else "")
-        raise UserError(f"{bad.sum()} galaxies cannot be used, {what} (object_id {named}): {remedy}.")
+        raise UserError(f"no network can use object_id {named}, whose {what}: {remedy}.")

@@ -185,10 +185,10 @@ class _Run:
             self._look()
 
     def _look(self) -> None:
-        """Refuse to go on with a loss that is no number."""
+        """Refuse to go on with a loss that is not a number."""
         if not math.isfinite(self.loss_sum.item()):
             raise UserError(
-                f"{self.label}: the loss is no number in epoch {self.state.epoch + 1}, step {self.state.step}: "
+                f"{self.label}: the loss is not a number in epoch {self.state.epoch + 1}, step {self.state.step}: "
                 f"lower training.learning_rate ({self.settings.learning_rate:g}) or change training.stretch "
                 f"({self.settings.stretch})."
             )
