@@ -4,11 +4,13 @@ import csv
 import math
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.layers import average_pool_same
 from sdss_photoz.training.networks import build, names
@@ -120,3 +122,7 @@ def test_a_network_takes_cubes_and_reddening_to_a_logit_per_bin(name, bins):
 def test_an_unknown_network_is_refused_with_those_that_there_are():
     with pytest.raises(UserError, match="'resnet', but must be one of inception, inception_small"):
         build("resnet")
+
+
+def test_the_configuration_allows_the_networks_that_there_are():
+    assert sorted(get_args(Training.model_fields["network"].annotation)) == names()
