@@ -7,6 +7,7 @@ On a CPU it measures one thread in processor seconds, so that other programs on 
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +22,9 @@ from sdss_photoz.training.device import arithmetic, claim, cpu_threads
 from sdss_photoz.training.fit import train_member
 from sdss_photoz.training.networks import build, names
 from sdss_photoz.training.step import adam, logits, train_step
-from sdss_photoz.training.synthetic import draw_population, render
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training"))
+from synthetic_galaxies import draw_population, render
 
 
 def main() -> None:

@@ -1,12 +1,17 @@
 """Galaxies that the tests of training share: synthetic, learnable, no rendered sky needed."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.training.data import selection
-from sdss_photoz.training.synthetic import draw_population, render
+
+sys.path.insert(0, str(Path(__file__).parent))
+from synthetic_galaxies import draw_population, render
 
 
 def make_run(folder, count: int, seed: int = 0):

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from synthetic_galaxies import draw_population, render
 
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import fit
 from sdss_photoz.training.data import entropy, gather
 from sdss_photoz.training.jobs import train
-from sdss_photoz.training.synthetic import draw_population, render
 
 QUICK = Training(epochs=12, batch=16, learning_rate=2e-3, device="cpu", checkpoint_minutes=0.0)
 
@@ -150,7 +150,7 @@ def test_a_loss_that_is_no_number_names_the_epoch_the_step_and_the_remedy(tmp_pa
     training, validation = _examples(64, 1), _examples(16, 2)
     training.ebv[40] = float("inf")
     outputs = tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".c"
-    with pytest.raises(UserError, match=r"no number in epoch 1, step \d: lower training.learning_rate"):
+    with pytest.raises(UserError, match=r"not a number in epoch 1, step \d: lower training.learning_rate"):
         fit.train_member(training, validation, QUICK, 0, 0, *outputs)
     assert not (tmp_path / "m.safetensors").exists()
 

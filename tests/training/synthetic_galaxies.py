@@ -1,4 +1,4 @@
-"""Quick galaxies for benchmarks and tests of training, where no rendered sky is at hand: learnable, not realistic."""
+"""Quick galaxies for the tests and the benchmark of training: learnable, not realistic, no rendered sky needed."""
 
 import math
 
