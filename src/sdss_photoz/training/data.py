@@ -150,8 +150,8 @@ def load_examples(
     Raises
     ------
     UserError
-        Where the store belongs to another selection, a cube's value is not finite or overflows, or E(B-V) or a redshift is
-        missing.
+        Where the store belongs to another selection, a cube's value is not finite or overflows, or a galaxy lacks
+        E(B-V) or a redshift.
     """
     read = (load_cubes(store, rows, digest) for rows in _pieces(galaxies["row"].to_numpy()))
     return gather(galaxies, read, bins, kind, device)
