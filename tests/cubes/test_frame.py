@@ -99,6 +99,30 @@ def test_flipped_bit_of_a_real_frame_is_found(tmp_path, real_frame):
         read_frame(path)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("place", [1_320_000, 1_400_000, 1_480_000])
+def test_flipped_bit_is_found_where_only_part_of_its_block_is_needed(tmp_path, real_frame, place, threads):
+    """Rows 659 to 769 are one bzip2 block: its pixels are there before its CRC is."""
+    content = bytearray(real_frame(2820, 3, 122, "u").read_bytes())
+    content[place] ^= 4
+    path = tmp_path / "frame-u-002820-3-0122.fits.bz2"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged") as error, OpenFrame(path, threads) as opened:
+        opened.read(last_row=699)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("last_row", [None, 100])
+def test_flipped_bit_of_a_gzip_frame_is_found(tmp_path, real_frame, last_row):
+    content = bytearray(gzip.compress(bz2.decompress(real_frame(2820, 3, 122, "u").read_bytes()), 1))
+    content[400_000] ^= 4
+    path = tmp_path / "frame-u-002820-3-0122.fits.gz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged") as error:
+        read_frame(path, last_row)
+    assert str(path) in str(error.value)
+
+
 def test_truncated_plain_frame_names_the_row(tmp_path, write_frame):
     path = write_frame(tmp_path / "frame-r-000094-1-0011.fits", 1.0)
     path.write_bytes(path.read_bytes()[: 2880 * 2 + 4 * 2048 * 700])
@@ -126,6 +150,15 @@ def test_frame_without_usable_coordinates_is_refused_by_name(tmp_path, write_fra
 def test_frame_of_another_shape_is_refused(tmp_path, write_frame):
     path = write_frame(tmp_path / "frame-r-000094-1-0011.fits", np.zeros((1361, 2048)))
     with pytest.raises(UserError, match=r"1361 x 2048 pixels .* 1489 x 2048"):
+        read_frame(path)
+    content = path.read_bytes()
+    for axis, said in [(b"NAXIS1  = 'wide'".ljust(80), "1361 x wide"), (b"COMMENT".ljust(80), "of 1361 pixels")]:
+        place = content.index(b"NAXIS1  =")
+        path.write_bytes(content[:place] + axis + content[place + 80 :])
+        with pytest.raises(UserError, match=f"holds an image .*{said}"):
+            read_frame(path)
+    fits.PrimaryHDU().writeto(path, overwrite=True)
+    with pytest.raises(UserError, match="holds an image of no pixels"):
         read_frame(path)
 
 

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from sdss_photoz.survey import FRAME_SHAPE, Frame
 
 BLOCK = 2880  # bytes: FITS headers and data come in such blocks
 LARGEST_HEADER = 100 * BLOCK
+PIECE = 1 << 15  # bytes
 REMEDY = "delete it and fetch it again"
 
 
@@ -94,7 +96,7 @@ class OpenFrame:
     def _bytes(self, count: int) -> bytes:
         try:
             return self._file.read(count)
-        except (OSError, EOFError, RuntimeError, ValueError) as error:  # the decompressors' own names for damage
+        except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:  # the decompressors' own names
             raise UserError(
                 f"{self.path} is damaged or truncated: it does not decompress ({str(error).strip()}); {REMEDY}."
             ) from None
@@ -116,9 +118,8 @@ class OpenFrame:
     def _check_shape(self, cards) -> None:
         found = (cards.get("BITPIX"), cards.get("NAXIS"), cards.get("NAXIS2"), cards.get("NAXIS1"))
         if found != (-32, 2, *FRAME_SHAPE):
-            shape = " x ".join(
-                f"{cards.get(f'NAXIS{axis}', '?'):g}" for axis in range(int(cards.get("NAXIS", 0)), 0, -1)
-            )
+            lengths = [cards[f"NAXIS{axis}"] for axis in range(9, 0, -1) if f"NAXIS{axis}" in cards]
+            shape = " x ".join(f"{length:g}" if isinstance(length, float) else str(length) for length in lengths)
             raise UserError(
                 f"{self.path} holds an image of {shape or 'no'} pixels and BITPIX {cards.get('BITPIX')}, but a "
                 f"corrected frame has {FRAME_SHAPE[0]} x {FRAME_SHAPE[1]} pixels and BITPIX -32; {REMEDY}."
@@ -129,13 +130,27 @@ class OpenFrame:
                 f"corrected frame holds nanomaggies as they are; {REMEDY}."
             )
 
+    def _finish_block(self) -> None:
+        """Read on to the next CRC: what stands before it may be damaged in any pixel and decompress all the same.
+
+        It closes each bzip2 block of 900,000 bytes, some 110 rows, and the whole of a gzip file.
+        """
+        if isinstance(self._file, gzip.GzipFile):
+            while self._bytes(PIECE):
+                pass
+        elif hasattr(self._file, "tell_compressed"):
+            place = self._file.tell_compressed()  # moves when another block is begun
+            while self._file.tell_compressed() == place and self._bytes(PIECE):
+                pass
+
     def read(self, last_row: int | None = None) -> np.ndarray:
         """Read the image, once.
 
         Parameters
         ----------
         last_row : int, optional
-            Last row (0-based) that is needed: those after it are not decompressed. None: all rows.
+            Last row (0-based) that is needed: after it only the rest of its compressed block is read, for its CRC.
+            None: all rows.
 
         Returns
         -------
@@ -157,6 +172,7 @@ class OpenFrame:
                 f"{self.path} is truncated: its image ends in row {len(data) // (4 * columns)} of {FRAME_SHAPE[0]}; "
                 f"{REMEDY}."
             )
+        self._finish_block()
         image = np.frombuffer(data, dtype=">f4").reshape(rows, columns)
         if rows and not np.isfinite(image[::31]).any() and not np.isfinite(image).any():
             raise UserError(f"{self.path} has no finite pixel: it is full of NaN; {REMEDY}.")
