@@ -6,8 +6,9 @@ import pytest
 
 from sdss_photoz.archive.frames import manifest
 from sdss_photoz.cubes import make
-from sdss_photoz.cubes.frame import OpenFrame
+from sdss_photoz.cubes.frame import OpenFrame, read_wcs
 from sdss_photoz.cubes.make import group_overlaps, make_chunk, stack_cubes
+from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.cubes.store import create_store, load_cubes, open_store, selection_digest, shard_files
 from sdss_photoz.errors import UserError
@@ -115,6 +116,25 @@ def test_frame_under_a_wrong_name_is_named(tmp_path, sky, write_frame):
         run(tmp_path, tmp_path / "sas", galaxies(), overlaps, listed)
 
 
+def test_frame_damaged_in_its_middle_is_named_in_one_sentence_and_leaves_no_shard(tmp_path, real_frame):
+    """The manifest looks at the two ends of a frame; what lies between shows where it is decompressed."""
+    frame = Frame(2820, 3, 122, "u")
+    path = tmp_path / "sas" / frame.path()
+    path.parent.mkdir(parents=True)
+    content = bytearray(real_frame(*frame).read_bytes())
+    content[1_480_000] ^= 4
+    path.write_bytes(content)
+    ra, dec = Projection(read_wcs(path)).centre((2 * 663 + 1, 2048))  # the last row that its grid reads is 698
+    table = galaxies(1).assign(ra=ra, dec=dec)
+    listed = manifest(overlap_table(1, [frame]), sas=(tmp_path / "sas").as_uri(), mirror=tmp_path / "mirror")
+    assert listed["state"].tolist() == ["ok"]
+    with pytest.raises(UserError, match="is damaged") as error:
+        run(tmp_path, tmp_path / "sas", table, overlap_table(1, [frame]), listed)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not shard_files(tmp_path / "cubes.zarr", 0)[0].exists()
+
+
 def test_order_of_the_overlaps_changes_no_bit(tmp_path, sky):
     """Rows of a real query come in any order."""
     results = []
@@ -149,5 +169,6 @@ def test_overlaps_are_grouped_along_the_galaxies():
         [(2, 9, 1, 5, "r"), (0, 9, 1, 6, "r"), (1, 9, 1, 5, "r"), (1, 9, 1, 6, "r")],
         columns=["galaxy", "run", "camcol", "field", "band"],
     )
-    groups = group_overlaps(table)
-    assert [(frame.field, rows.tolist()) for frame, rows in groups] == [(6, [0, 1]), (5, [1, 2])]
+    for listed in (table, pd.concat([table, table])):  # a field listed twice is still one frame
+        groups = group_overlaps(listed)
+        assert [(frame.field, rows.tolist()) for frame, rows in groups] == [(6, [0, 1]), (5, [1, 2])]

@@ -102,10 +102,10 @@ def group_overlaps(overlaps: pd.DataFrame) -> list[tuple[Frame, np.ndarray]]:
     Parameters
     ----------
     overlaps : DataFrame
-        galaxy, run, camcol, field, band: one row a pair.
+        galaxy, run, camcol, field, band: one row a pair; repeats count once.
     """
     groups = [
-        (Frame(int(run), int(camcol), int(field), band), np.sort(rows.to_numpy()))
+        (Frame(int(run), int(camcol), int(field), band), np.unique(rows.to_numpy()))
         for (run, camcol, field, band), rows in overlaps.groupby(FRAME_COLUMNS, sort=True)["galaxy"]
     ]
     return sorted(groups, key=lambda group: (group[1][0], group[0]))
