@@ -83,6 +83,8 @@ def test_output_that_exists_is_refused_and_untouched(tmp_path, folder, capsys):
 
 BAD_POSITIONS = {
     "NaN": ([GALAXY, (np.nan, 0.0)], r"1 of 2 positions are none, the first in row 2 \(ra nan"),
+    "right ascension": ([GALAXY, (398.4, 0.0)], r"1 of 2 positions are none, the first in row 2 \(ra 398.4"),
+    "infinity": ([(10.0, -np.inf)], "dec -inf"),
     "declination": ([(10.0, 91.0), (10.0, -95.0)], r"2 of 2 positions are none, the first in row 1 \(ra 10.0, dec 91"),
     "text": ([("here", 1.0)], "ra here"),
     "none": ([], "empty"),
@@ -93,6 +95,13 @@ BAD_POSITIONS = {
 def test_position_that_is_none_is_named_by_its_row(tmp_path, positions, sentence):
     table = pd.DataFrame(positions, columns=["ra", "dec"])
     with pytest.raises(UserError, match=sentence):
+        cutouts(table, tmp_path, tmp_path / "cubes.zarr")
+
+
+@pytest.mark.parametrize("column", ["ra", "dec"])
+def test_table_without_a_column_is_refused_from_python_too(tmp_path, column):
+    table = pd.DataFrame([GALAXY], columns=["ra", "dec"]).drop(columns=column)
+    with pytest.raises(UserError, match=f"the table of positions has no column '{column}'"):
         cutouts(table, tmp_path, tmp_path / "cubes.zarr")
 
 

@@ -26,6 +26,7 @@ from sdss_photoz.cubes.store import (
 )
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
+from sdss_photoz.sample.linking import unit_vectors
 from sdss_photoz.survey import BANDS, Frame
 
 REACH = 0.2  # degrees: half a frame's diagonal, half a grid's, and what the bands of a field may differ by
@@ -66,13 +67,17 @@ def read_positions(path) -> pd.DataFrame:
         table = pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table ({' '.join(str(error).split())}).") from None
-    for column in ("ra", "dec"):
-        if column not in table:
-            raise UserError(
-                f"{path} has no column {column!r}: it needs ra and dec in degrees, and has "
-                f"{', '.join(map(str, table.columns))}."
-            )
+    _check_columns(table, path)
     return table
+
+
+def _check_columns(positions: pd.DataFrame, name) -> None:
+    for column in ("ra", "dec"):
+        if column not in positions:
+            raise UserError(
+                f"{name} has no column {column!r}: it needs ra and dec in degrees, and has "
+                f"{', '.join(map(str, positions.columns)) or 'none'}."
+            )
 
 
 def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarray:
@@ -97,7 +102,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     Raises
     ------
     UserError
-        Where the output exists, a position is no position, the folder has no frames, or a frame is damaged.
+        Where the output exists, a column is missing, a position is none, the folder has no frames, or a frame is
+        damaged.
     """
     out = Path(out)
     if threads < 1:
@@ -128,6 +134,7 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
 
 
 def _checked(positions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    _check_columns(positions, "the table of positions")
     if len(positions) == 0:
         raise UserError("the table of positions is empty: give at least one ra, dec.")
     ra, dec = (pd.to_numeric(positions[name], errors="coerce").to_numpy(float) for name in ("ra", "dec"))
@@ -180,14 +187,9 @@ def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, 
         headers = executor.map(lambda bands: read_wcs(paths[bands[0]], bands[0]), fields.values())
         wcs = list(progress(headers, total=len(fields), unit="field", label="index"))
     centres = {key: Projection(terms).centre() for key, terms in zip(fields, wcs, strict=True)}
-    tree = cKDTree(_unit(ra, dec))
-    vectors = _unit(*np.array(list(centres.values())).T)
+    tree = cKDTree(unit_vectors(ra, dec))
+    vectors = unit_vectors(*np.array(list(centres.values())).T)
     near = tree.query_ball_point(vectors, 2 * np.sin(np.radians(REACH) / 2), return_sorted=True)
     members = {key: np.array(rows, dtype=np.int64) for key, rows in zip(fields, near, strict=True) if rows}
     ordered = sorted(members, key=lambda key: (centres[key][0] % 360, key))
     return [(frame, members[key]) for key in ordered for frame in fields[key]]
-
-
-def _unit(ra, dec) -> np.ndarray:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
