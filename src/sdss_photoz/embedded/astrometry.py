@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sdss_photoz.embedded.camera import CAMERA_ROW
+from sdss_photoz.sample.footprint import great_circle, sky_position
 from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE
 
 DEGREES_PER_PIXEL = 1.1e-4
@@ -17,23 +18,6 @@ REFERENCE_PIXEL = (1024.0, 744.0)  # 0-based x, y of CRPIX (1025, 745)
 STRIP_FIELDS = 3  # longest strip of adjacent fields
 PATCH = {"mu": 38.3, "camcol": 3, "stripe": 82}
 STRIPES = (*range(10, 38), 76, 86)
-
-
-def sky_from_great_circle(mu, nu, node, incl):
-    """Right ascension and declination (degrees) of great-circle coordinates (degrees)."""
-    angle, nu, incl = np.radians(np.asarray(mu) - node), np.radians(nu), np.radians(incl)
-    x = np.cos(angle) * np.cos(nu)
-    y = np.sin(angle) * np.cos(nu) * np.cos(incl) - np.sin(nu) * np.sin(incl)
-    z = np.sin(angle) * np.cos(nu) * np.sin(incl) + np.sin(nu) * np.cos(incl)
-    return (np.degrees(np.arctan2(y, x)) + node) % 360, np.degrees(np.arcsin(z))
-
-
-def great_circle_from_sky(ra, dec, node, incl):
-    """Great-circle coordinates mu, nu (degrees) of right ascension and declination (degrees)."""
-    angle, dec, incl = np.radians(np.asarray(ra) - node), np.radians(dec), np.radians(incl)
-    along = np.sin(angle) * np.cos(dec) * np.cos(incl) + np.sin(dec) * np.sin(incl)
-    mu = np.degrees(np.arctan2(along, np.cos(angle) * np.cos(dec))) + node
-    return mu, np.degrees(np.arcsin(-np.sin(angle) * np.cos(dec) * np.sin(incl) + np.sin(dec) * np.cos(incl)))
 
 
 @dataclass(frozen=True)
@@ -69,12 +53,12 @@ class Strip:
         """Right ascension and declination (degrees) of 0-based pixel coordinates of the strip."""
         a, b, c, d, e, f = self.terms[band]
         row, column = np.asarray(y) + 0.5, np.asarray(x) + 0.5
-        return sky_from_great_circle(a + b * row + c * column, d + e * row + f * column, self.node, self.incl)
+        return sky_position(a + b * row + c * column, d + e * row + f * column, self.node, self.incl)
 
     def pixels(self, band: str, ra, dec):
         """0-based pixel coordinates x, y of the strip where a position (degrees) lies."""
         a, b, c, d, e, f = self.terms[band]
-        mu, nu = great_circle_from_sky(ra, dec, self.node, self.incl)
+        mu, nu, _, _ = great_circle(ra, dec, self.node, self.incl)
         along, across = (mu - a + 180) % 360 - 180, nu - d
         determinant = b * f - c * e
         return (b * across - e * along) / determinant - 0.5, (f * along - c * across) / determinant - 0.5
