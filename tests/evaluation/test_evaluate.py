@@ -10,6 +10,7 @@ import qp
 from synthetic_run import PARTIAL, UNCOVERED, UNKNOWN_TO_ARCHIVE, make_run, outputs
 
 from sdss_photoz.config import Evaluation
+from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import metrics, pdfs
 from sdss_photoz.evaluation.evaluate import evaluate
@@ -86,6 +87,14 @@ def test_galaxies_without_a_frame_do_not_train_the_baseline(tmp_path):
     evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
     after = pd.read_parquet(outputs(tmp_path)["photoz"])
     assert before["z_phot_local_linear"].equals(after["z_phot_local_linear"])
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 64 * 64])
+def test_network_by_depth_and_scores_by_coverage_mean_the_same_galaxies(pixels):
+    layer = np.full(64 * 64, np.nan, np.float32)
+    layer[:pixels] = 1
+    _, depth, covered = median_stack(layer.reshape(1, 64, 64))
+    assert (depth > 0) == (covered / layer.size > 0) == (pixels > 0)
 
 
 def test_archive_is_compared_on_the_galaxies_that_it_knows(run):

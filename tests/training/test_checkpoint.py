@@ -60,3 +60,10 @@ def test_checkpoints_of_another_digest_are_set_aside_in_one_line(tmp_path, capsy
 
 def test_without_checkpoints_training_starts_at_the_beginning(tmp_path):
     assert Checkpoints(tmp_path / ".c", "this").load() is None
+
+
+def test_no_part_of_the_product_reads_or_writes_pickle(root):
+    for path in (root / "src").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for word in ("pickle", "joblib", "torch.load", "torch.save"):
+            assert word not in source, f"{path} uses {word}: reading such a file can run whatever it says"

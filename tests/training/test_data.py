@@ -8,6 +8,7 @@ import pytest
 import torch
 from synthetic_galaxies import draw_population, render
 
+from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.data import bin_of, complete, entropy, gather, load_examples, select
 from sdss_photoz.training.stretch import NOISE, stretch
@@ -111,5 +112,9 @@ def test_galaxies_play_the_roles_that_their_fold_gives_them(small_run):
         select(galaxies, folds, 4, "train")
 
 
-def test_a_cube_is_complete_with_a_frame_in_every_band(small_run):
+def test_a_cube_is_complete_with_a_frame_in_every_band(small_run, tmp_path):
     assert complete(small_run[2]).all()
+    depth = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [9, 1, 1, 1, 1], [0, 0, 0, 0, 0]], dtype=np.uint16)
+    create_store(tmp_path / "cubes.zarr", 4, 1, "made up")
+    write_shard(tmp_path / "cubes.zarr", 0, np.zeros((4, 64, 64, 5), np.float32), depth)
+    assert complete(tmp_path / "cubes.zarr").tolist() == [True, False, True, False]

@@ -135,6 +135,33 @@ def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_
     assert "starting anew" in capsys.readouterr().err
 
 
+def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints(monkeypatch):
+    parts = {"train": _examples(20, 1), "validation": _examples(10, 2)}
+    changed = {
+        "network": "inception", "bins": 90, "epochs": 13, "batch": 17, "learning_rate": 1e-3, "schedule": "step",
+        "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
+    }  # fmt: skip
+    assert set(changed) == set(Training.what_keys())
+
+    def digest(settings=QUICK, fold=0, member=0, **others):
+        run = fit._Run(*{**parts, **others}.values(), settings, fold, member, ".checkpoint", "test")
+        return run.checkpoints.digest
+
+    digests = [digest(), digest(fold=1), digest(member=1)]
+    digests += [digest(QUICK.model_copy(update={key: value})) for key, value in changed.items()]
+    digests += [digest(**{role: _examples(20, 3)}) for role in parts]
+    for place, name, value in (
+        (fit.training, "VERSION", -1),
+        (fit.torch, "__version__", "0.0"),
+        (fit, "arithmetic", lambda device: torch.float64),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, value)
+            digests.append(digest())
+    assert len(set(digests)) == len(digests)
+    assert digest(QUICK.model_copy(update={"device": "auto", "checkpoint_minutes": 1.0})) == digests[0]
+
+
 def test_keys_that_change_no_result_keep_the_checkpoints(small_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fit, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

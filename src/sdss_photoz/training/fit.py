@@ -125,7 +125,7 @@ class _Run:
         self.arithmetic = arithmetic(self.device)
         digest = files.digest(
             [
-                {key: value for key, value in settings.model_dump().items() if key in _what_keys(settings)},
+                {key: getattr(settings, key) for key in settings.what_keys()},
                 {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},
                 [training.VERSION, torch.__version__, self.device.type, str(self.arithmetic)],
             ]
@@ -247,9 +247,3 @@ class _Run:
         self.best = part["best"]
         self.loss_sum = part["loss_sum"][""]
         self.state = State({}, state.step, state.epoch, state.history)
-
-
-def _what_keys(settings: Training) -> set[str]:
-    """Keys of the block that enter results."""
-    fields = type(settings).model_fields
-    return {key for key, field in fields.items() if (field.json_schema_extra or {}).get("kind") != "how"}
