@@ -27,7 +27,7 @@ def stretch(cubes: Tensor, kind: str) -> Tensor:
     if kind == "asinh":
         x = x / torch.tensor(NOISE, device=x.device)
         size = x.abs()
-        # the identity asinh|x| = log1p(|x| + x^2 / (1 + sqrt(1 + x^2))): torch's own asinh is several times slower on a CPU
+        # asinh|x| = log1p(|x| + x^2 / (1 + sqrt(1 + x^2))): on a CPU torch's own asinh is several times slower
         return torch.log1p(size + size * size / (1 + (size * size + 1).sqrt())).copysign(x)
     if kind == "sqrt":
         return ((x.abs() + 1).sqrt() - 1).copysign(x)
