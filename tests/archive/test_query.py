@@ -9,6 +9,7 @@ import pytest
 from sdss_photoz.archive import query
 from sdss_photoz.archive.query import query_fields, query_galaxies, read_query
 from sdss_photoz.config import Archive, Sample
+from sdss_photoz.embedded import tsql
 from sdss_photoz.embedded.schema import TABLES
 from sdss_photoz.errors import UserError
 from sdss_photoz.sample.footprint import overlapping_frames
@@ -41,6 +42,33 @@ def test_the_query_keeps_the_papers_rows_and_no_other(name, catalog, wanted):
     assert 600 < len(galaxies) < len(wanted) + 1
     assert np.array_equal(galaxies.z, wanted.z)
     assert np.allclose(galaxies.dered_petro_r, wanted.petroMag_r - wanted.extinction_r)
+
+
+CONDITIONS = ["za.z > 0", "za.zWarning = 0", "za.targetType = 'SCIENCE'", "za.survey = 'sdss'", "za.class = 'GALAXY'"]
+CONDITIONS += ["zi.primtarget >= 64", "po.clean = 1", "po.insideMask = 0", "(po.petroMag_r - po.extinction_r) <= 17.8"]
+OUTER = {  # tables that hold no row for what a condition drops too
+    "za.class = 'GALAXY'": "JOIN Photoz",
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_without_a_condition_rows_come_that_it_drops(catalog, condition):
+    """So the catalogue holds what each condition is there for, and nothing else drops it."""
+    sent = read_query("paper")
+    assert sent.count(condition) == 1
+    if condition in OUTER:  # stars have no photometric redshift either
+        sent = sent.replace(OUTER[condition], f"LEFT {OUTER[condition]}")
+    kept, more = (set(tsql.run(catalog, query).specObjID) for query in (sent, sent.replace(condition, "1 = 1")))
+    assert kept < more
+
+
+@pytest.mark.parametrize(("table", "others"), [("Photoz", []), ("galSpecInfo", ["zi.primtarget >= 64"])])
+def test_galaxies_without_a_row_in_a_joined_table_are_there_and_dropped(catalog, table, others):
+    sent = read_query("paper")
+    looser = sent.replace(f"JOIN {table}", f"LEFT JOIN {table}")
+    for condition in others:
+        looser = looser.replace(condition, f"({condition} OR zi.primtarget IS NULL)")
+    assert set(tsql.run(catalog, sent).specObjID) < set(tsql.run(catalog, looser).specObjID)
 
 
 def test_the_extended_query_has_the_papers_columns_and_more(catalog):
