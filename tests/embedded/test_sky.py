@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
+from scipy.stats import kruskal, ks_2samp, spearmanr
 
 from sdss_photoz.config import Embedded
-from sdss_photoz.embedded import astrometry
+from sdss_photoz.embedded import astrometry, camera
 from sdss_photoz.embedded.scene import draw_scenes
 from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE
 
@@ -145,6 +145,49 @@ def test_redshift_cannot_be_read_from(cheat, targets):
         "angle": targets["position_angle"],
     }  # fmt: skip
     assert spearmanr(values[cheat], targets["z_true"]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("quantity", ["noise", "fwhm", "sky"])
+def test_redshift_cannot_be_read_from_the_conditions_of_a_frame(quantity, band, scenes, targets):
+    known = targets[targets["strip_index"] >= 0]
+    value = {}
+    for number, scene in enumerate(scenes):
+        for index, conditions in enumerate(scene.conditions):
+            for block, now in enumerate(conditions):
+                noise = camera.sky_noise(now[band])
+                value[number, index, block] = noise if quantity == "noise" else now[band][quantity]
+    places = zip(known["scene"], known["strip_index"], known["field_index"], strict=True)
+    assert spearmanr([value[place] for place in places], known["z_true"]).pvalue > 1e-3
+
+
+def test_redshifts_are_alike_in_every_field_and_at_every_depth(targets):
+    known = targets[targets["strip_index"] >= 0]
+    by_field = [group["z_true"] for _, group in known.groupby(["scene", "strip_index", "field_index"])]
+    assert len(by_field) > 20
+    assert kruskal(*[z for z in by_field if len(z) > 5]).pvalue > 1e-3
+    patch = targets["scene"] == targets["scene"].max()
+    assert ks_2samp(targets["z_true"][patch], targets["z_true"][~patch]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("quantity", ["fwhm", "sky"])
+def test_seeing_and_sky_differ_by_frame_and_band(quantity, scenes):
+    runs = [conditions for scene in scenes for conditions in scene.conditions]
+    values = np.log([[now[band][quantity] for band in BANDS] for now in (conditions[0] for conditions in runs)])
+    assert (values.std(axis=0) > 0.04).all()  # from run to run
+    assert (np.delete(values - values[:, 2:3], 2, axis=1).std(axis=0) > 0.01).all()  # the bands not all alike
+    along = [np.diff(np.log([now["r"][quantity] for now in conditions])) for conditions in runs]
+    assert 0.01 < np.concatenate(along).std() < 0.05  # from field to field of one run
+
+
+def test_dust_acts_on_the_light_and_the_catalogue_knows_it_to_a_tenth(targets):
+    ratio = targets["ebv_catalog"] / targets["ebv"]
+    assert ratio.mean() == pytest.approx(1, abs=0.01)
+    assert ratio.std() == pytest.approx(0.1, rel=0.1)
+    assert abs(spearmanr(ratio, targets["ebv"]).statistic) < 4 / np.sqrt(len(targets))
+    for band, coefficient in {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263}.items():
+        lost = 22.5 - 2.5 * np.log10(targets[f"flux_{band}"]) - targets[f"mag_{band}"]
+        assert np.allclose(lost, coefficient * targets["ebv"], atol=1e-9)
 
 
 def test_sub_pixel_phases_are_uniform(targets):
