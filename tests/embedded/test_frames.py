@@ -1,5 +1,7 @@
 """The rendered frames are what the archive serves, to the byte where it matters."""
 
+import bz2
+import itertools
 import warnings
 
 import galsim
@@ -9,10 +11,13 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from sdss_photoz.config import Embedded
+from sdss_photoz.archive.query import query_fields
+from sdss_photoz.config import Archive, Embedded
 from sdss_photoz.embedded import build, render
+from sdss_photoz.embedded.database import write_catalog
 from sdss_photoz.embedded.scene import draw_scenes
 from sdss_photoz.files import sha256
+from sdss_photoz.sample.footprint import FIELD_MARGIN, overlapping_frames
 from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, Frame
 
 TINY = Embedded(seed=3, fields=2, visits=2, galaxies_per_field=20)
@@ -123,6 +128,57 @@ def test_suspect_strip_is_too_faint_in_one_band_by_three_hundredths(sky):
         shift[suspect] = np.median(group[["model_mag_g", "model_mag_r"]].to_numpy() - true, axis=0)
     difference = shift[True] - shift[False]
     assert difference[0] - difference[1] == pytest.approx(build.SUSPECT_ERROR, abs=0.012)
+
+
+def test_footprints_from_the_queried_fields_are_those_of_the_headers_in_every_band_and_run(sky, tmp_path):
+    """Catalogue, query, each band's terms and formula, against the 4,096 pixels of each grid by astropy.wcs."""
+    write_catalog(tmp_path / "catalog.duckdb", sky[1], sky[2], TINY.seed)
+    fields = query_fields(Archive(), tmp_path / "catalog.duckdb")
+    headers = {}
+    for field, band in itertools.product(fields.itertuples(), BANDS):
+        frame = Frame(field.run, field.camcol, field.field, band)
+        with bz2.open(sky[0] / "sas" / frame.path()) as file, warnings.catch_warnings(action="ignore"):
+            headers[frame] = WCS(fits.Header.fromfile(file))
+    rng = np.random.default_rng(1)
+    places = [sky[2][["ra", "dec"]].to_numpy()[::8]]
+    for wcs in headers.values():  # as far outside of each edge as a grid, turned or not, begins to miss the frame
+        pixels = rng.uniform(-40, (FRAME_SHAPE[1] + 40, FRAME_SHAPE[0] + 40), (8, 2))
+        outside, axis = rng.uniform(24, 46, 8), np.arange(8) % 2
+        length = np.array(FRAME_SHAPE[::-1])[axis]
+        pixels[np.arange(8), axis] = np.where(np.arange(8) < 4, -outside, length + outside)
+        places.append(wcs.wcs_pix2world(pixels, 0))
+    ra, dec = np.concatenate(places).T
+    found = overlapping_frames(ra, dec, fields)
+    listed = set(found[["galaxy", "run", "camcol", "field", "band"]].itertuples(index=False, name=None))
+    assert len(listed) == len(found)
+    y, x = np.mgrid[:64, :64].reshape(2, -1) - 31.5
+    covered, vain = 0, 0
+    for galaxy in range(len(ra)):
+        grid = WCS(naxis=2)
+        grid.wcs.ctype, grid.wcs.crval = ["RA---TAN", "DEC--TAN"], [ra[galaxy], dec[galaxy]]
+        grid.wcs.crpix, grid.wcs.cdelt = [1, 1], [-PIXEL_SCALE / 3600, PIXEL_SCALE / 3600]
+        pixels = np.column_stack(grid.wcs_pix2world(x, y, 0))
+        for key, wcs in headers.items():
+            if np.hypot(*((wcs.wcs.crval - [ra[galaxy], dec[galaxy]]) * [np.cos(np.radians(dec[galaxy])), 1])) > 0.3:
+                assert (galaxy, *key) not in listed
+                continue
+            inside = inside_by(wcs.wcs_world2pix(pixels, 0))  # pixels by which the innermost one is inside, or not
+            covered += inside >= 0
+            assert inside < 0 or (galaxy, *key) in listed
+            vain += inside < 0 and (galaxy, *key) in listed
+            assert inside > -(FIELD_MARGIN + 0.1) or (galaxy, *key) not in listed  # headers are a fit to 0.1 pixel
+    print(f"{covered} frames cover a pixel of a grid, none missed; {vain} listed that miss it by a fraction of a pixel")
+    assert covered > 500
+    assert vain < 0.03 * covered
+    by_run = found.groupby(["galaxy", "band", "run"])["field"].nunique()
+    assert (by_run.groupby("band").max() == 2).all()  # adjacent fields
+    assert (by_run.groupby(["galaxy", "band"]).size().groupby("band").max() == 2).all()  # both runs of the patch
+
+
+def inside_by(pixels):
+    """Depth (pixels) of the innermost pixel of a grid in the part of a frame where all 36 taps lie inside."""
+    highest = np.array([FRAME_SHAPE[1] - 3, FRAME_SHAPE[0] - 3])
+    return np.minimum(pixels - 2, np.nextafter(highest, 0) - pixels).min(axis=1).max()
 
 
 @pytest.mark.parametrize(("half_light", "axis_ratio"), [(3.0, 0.9), (6.0, 0.4)])
