@@ -1,6 +1,7 @@
 """A training learns, and gives the same bytes whatever interrupts it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def _examples(count, seed, settings=QUICK):
 
 def test_the_default_training_ends_half_a_nat_below_the_entropy_of_the_redshifts(tmp_path):
     settings = Training(device="cpu")
-    training, validation = _examples(1500, 1, settings), _examples(300, 2, settings)
+    training, validation = _examples(1000, 1, settings), _examples(200, 2, settings)
     history = fit.train_member(
         training, validation, settings, 0, 0, tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".checkpoint"
     )
@@ -58,9 +59,11 @@ def test_the_default_training_ends_half_a_nat_below_the_entropy_of_the_redshifts
     assert reached <= prior - 0.5
 
 
-def test_a_training_without_effect_is_said(small_run, tmp_path, capsys):
+def test_a_training_says_its_rate_the_time_left_and_that_it_had_no_effect(small_run, tmp_path, capsys):
     _train(small_run, tmp_path, QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-9}))
-    assert "the network has hardly learned" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.search(r"fold 0, member 0: 100%.* 96/96 \[\d\d:\d\d<\d\d:\d\d, [\d.]+galaxy/s, epoch=1, loss=", said)
+    assert "the network has hardly learned" in said
 
 
 def test_the_history_has_a_row_per_epoch_and_marks_the_best_by_validation(undisturbed):
@@ -124,6 +127,19 @@ def test_sigterm_saves_and_exits_within_an_epoch_and_the_rerun_gives_the_same_by
     assert "stopped by SIGTERM" in capsys.readouterr().err
     assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
     assert len(taken) == 6 * 12
+
+
+def test_after_a_damaged_checkpoint_the_bytes_are_the_same(small_run, undisturbed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fit, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        _train(small_run, tmp_path)
+    monkeypatch.undo()
+    before, newest = sorted((tmp_path / ".member-0.checkpoint").glob("step-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
+    said = capsys.readouterr().err
+    assert f"{newest.name} is damaged" in said
+    assert f"going on after step {int(re.search(r'[0-9]+', before.name)[0])} of 72" in said
 
 
 def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_path, monkeypatch, capsys):
