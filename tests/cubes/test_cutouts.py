@@ -71,6 +71,22 @@ def test_same_frame_twice_counts_once(tmp_path, folder):
     assert depth.tolist() == [[2, 0, 0, 0, 0]]
 
 
+def test_mirror_of_links_is_searched_once(tmp_path, folder):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "disk").symlink_to(folder)
+    (mirror / "again").symlink_to(mirror)  # a loop
+    frames = find_frames(mirror)
+    assert list(frames) == [Frame(2820, 3, 122, "u"), Frame(4948, 3, 199, "u")]
+    assert frames[Frame(4948, 3, 199, "u")] == mirror / "disk" / "frame-u-004948-3-0199.fits.bz2"
+
+
+def test_place_where_nothing_can_be_written_is_named(tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/cubes.zarr cannot be made"):
+        cutouts(pd.DataFrame([GALAXY], columns=["ra", "dec"]), folder, tmp_path / "file" / "cubes.zarr")
+
+
 def test_output_that_exists_is_refused_and_untouched(tmp_path, folder, capsys):
     out = tmp_path / "cubes.zarr"
     out.mkdir()

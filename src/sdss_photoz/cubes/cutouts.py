@@ -4,6 +4,8 @@ POSITIONS is a CSV or parquet table with columns ra, dec (degrees). The store ho
 depth (galaxy, band) in the order of the table; where no frame covers a pixel flux is NaN.
 """
 
+import fnmatch
+import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -102,8 +104,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     Raises
     ------
     UserError
-        Where the output exists, a column is missing, a position is none, the folder has no frames, or a frame is
-        damaged.
+        Where the output exists or cannot be made, a column is missing, a position is none, the folder has no frames,
+        or a frame is damaged.
     """
     out = Path(out)
     if threads < 1:
@@ -114,8 +116,11 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     paths = find_frames(frames)
     overlaps = _near(ra, dec, paths, threads)
     chunks = -(-len(ra) // SHARD)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
     try:
         store = folder / "store"
         create_store(store, len(ra), chunks, selection_digest(np.arange(len(ra)), ra, dec, chunks))
@@ -149,7 +154,7 @@ def _checked(positions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_frames(folder) -> dict[Frame, Path]:
-    """Find corrected frames by their names, in a folder and all below it.
+    """Find corrected frames by their names, in a folder and all below it, links to folders included.
 
     Returns
     -------
@@ -165,7 +170,7 @@ def find_frames(folder) -> dict[Frame, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder that holds the corrected frames.")
     found = {}
-    for path in sorted(folder.rglob("frame-*.fits*")):
+    for path in sorted(_files(folder)):
         try:
             found.setdefault(Frame.from_path(path.name), path)
         except UserError:  # a leftover of a transfer, a checksum
@@ -173,6 +178,18 @@ def find_frames(folder) -> dict[Frame, Path]:
     if not found:
         raise UserError(f"{folder} holds no corrected frame (frame-BAND-RUN6-CAMCOL-FIELD4.fits.bz2).")
     return dict(sorted(found.items()))
+
+
+def _files(folder: Path):
+    """Files named like frames; a folder that links lead to more than once is entered once."""
+    entered = set()
+    for place, folders, names in os.walk(folder, followlinks=True):  # which Path.rglob learned in Python 3.13
+        if (real := os.path.realpath(place)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders.sort()
+        yield from (Path(place) / name for name in fnmatch.filter(names, "frame-*.fits*"))
 
 
 def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, np.ndarray]]:
