@@ -74,6 +74,16 @@ def test_nearer_than_two_arcsec_is_one_galaxy_everywhere_on_the_sphere(ra, dec):
     assert len(chosen(rows(ra, dec), match_radius=0.1)[0]) == 2
 
 
+@pytest.mark.parametrize(
+    ("ra", "dec"), [([0.0, 360.0], [10.0, 10.0]), ([350.0, -10.0], [5.0, 5.0]), ([10.0, 200.0], [90.0, 90.0])]
+)
+def test_one_place_written_in_two_ways_is_one_galaxy_and_one_place_in_the_order(ra, dec):
+    assert len(chosen(rows(ra, dec))[0]) == 1
+    places = rows([*ra, 100.0, 300.0], [*dec, -40.0, 40.0])
+    orders = [list(chosen(places.drop(index=left_out))[0].dec) for left_out in (0, 1)]
+    assert orders[0] == orders[1]
+
+
 def test_chains_of_near_objects_are_one_galaxy():
     table = rows([30.0] * 4, np.array([0, 1.5, 3.0, 6.0]) / 3600, zErr=[4e-5, 3e-5, 2e-5, 1e-5])
     assert sorted(chosen(table)[0].dec * 3600) == pytest.approx([3.0, 6.0])
