@@ -1,7 +1,9 @@
-# make run: the default run; make test: the tests; make lint; make bench
+# make run: the default run; make test: the tests; make lint; make docs: what is generated from the models;
+# make bench: the benchmarks, on the frames of the default run or of SAS=FOLDER
 PYTHON ?= python3
 CORES ?= all
 MARKERS ?= not slow
+SAS ?= results/default/archive/sas
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
@@ -22,7 +24,8 @@ lint: .venv/test
 	snakemake --lint
 
 bench: .venv/test
-	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
+	python benchmarks/cubes.py $(SAS)
+	python benchmarks/training.py
 
 docs: .venv/test
 	sdss-photoz schema > config.schema.json

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from sdss_photoz.errors import UserError
 
@@ -174,6 +174,13 @@ class Evaluation(Block):
     neighbours: int = what(100, "Neighbours of the local-linear regression.", ge=20)
     outlier: float = what(0.05, "Residual |dz| above which a galaxy is an outlier.", gt=0, lt=1)
     seed: int = what(7, "Seed of the bootstrap.", ge=0)
+
+    @field_validator("bootstrap_nside")
+    @classmethod
+    def _divides_healpix(cls, nside):
+        if nside & (nside - 1):
+            raise ValueError("a power of two")
+        return nside
 
 
 class Report(Block):

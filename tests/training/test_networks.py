@@ -60,7 +60,7 @@ def test_inception_returns_the_probabilities_of_the_published_code(shared_data):
 
 
 def test_the_documented_layer_table_is_the_network():
-    table = (Path(__file__).parents[2] / "docs" / "network.md").read_text(encoding="utf-8")
+    table = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     shapes = {}
     for name in ("inception", "inception_small"):
         rows = re.search(rf"## `{name}`.*?\n\n(\|.*?)\n\n", table, re.DOTALL)[1].splitlines()[2:]

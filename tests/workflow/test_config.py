@@ -24,6 +24,7 @@ BAD = [
     ({"sample": None}, ["sample", "None"]),
     ({"sample": {"chunks": 0}}, ["sample.chunks", "0"]),
     ({"sample": {"chunks": 2.5}}, ["sample.chunks", "2.5", "integer"]),
+    ({"evaluation": {"bootstrap_nside": 100}}, ["evaluation.bootstrap_nside", "100", "power of two"]),
     ({"trials": {}}, ["trials", "at least 1"]),
     ({"trials": {"a b": {}}}, ["trials", "'a b'", "letters"]),
     ({"trials": {"a": {"members": 0}}}, ["trials.a.members", "0"]),
