@@ -58,6 +58,11 @@ def test_manifest_lists_every_frame_with_its_digest(sky):
     assert written == set(manifest["path"])
 
 
+def test_frames_are_packed_by_pythons_own_bzip2_whatever_else_is_installed(sky):
+    content = next((sky[0] / "sas").rglob("frame-g-*.bz2")).read_bytes()
+    assert content == bz2.compress(bz2.decompress(content), render.BZ2_LEVEL)
+
+
 def test_adjacent_fields_share_128_rows_of_identical_pixels(sky):
     first, second = sky[1].iloc[0], sky[1].iloc[1]
     assert (first.run, first.field + 1) == (second.run, second.field)
@@ -116,6 +121,32 @@ def test_galaxies_lie_where_the_header_says(sky):
     assert len(offsets) > 15
     assert np.abs(np.median(offsets, axis=0)).max() < 0.15
     assert np.percentile(np.abs(offsets), 80) < 0.6
+
+
+@pytest.mark.parametrize("band", "ur")
+def test_catalogue_magnitudes_are_those_of_the_pixels_in_the_served_frames(sky, band):
+    """Light within two Petrosian radii, summed on the file: it has the catalogue's own noise, not another draw."""
+    pulls = []
+    for key, group in sky[2].groupby(["run", "camcol", "field"]):
+        with (
+            open_frame(sky, pd.Series(key, ["run", "camcol", "field"]), band) as hdus,
+            warnings.catch_warnings(action="ignore"),
+        ):
+            image, wcs = hdus[0].data.astype(float), WCS(hdus[0].header)
+        x, y = wcs.wcs_world2pix(group["ra"], group["dec"], 0)
+        separation = np.hypot(x[:, None] - x, y[:, None] - y) + 1e4 * np.eye(len(x))
+        radius = 2 * group["petro_rad_r"].to_numpy() / PIXEL_SCALE
+        for k in np.flatnonzero((group["kind"] == "target") & (separation.min(axis=1) > radius + 25)):
+            if not (radius[k] < x[k] < 2047 - radius[k] and radius[k] < y[k] < 1488 - radius[k]):
+                continue
+            inside = (np.arange(FRAME_SHAPE[0])[:, None] - y[k]) ** 2 + (np.arange(FRAME_SHAPE[1]) - x[k]) ** 2
+            inside = inside < radius[k] ** 2
+            expected = 10 ** (0.4 * (22.5 - group[f"petro_mag_{band}"].iat[k]))
+            error = expected * group[f"petro_mag_err_{band}"].iat[k] * np.log(10) / 2.5
+            pulls.append((image[inside].sum() - expected) / error)
+    print(f"{band}: {len(pulls)} galaxies, median difference {np.median(np.abs(pulls)):.2f} of the quoted error")
+    assert len(pulls) > 10
+    assert np.median(np.abs(pulls)) < 0.3  # another draw would differ by 0.95
 
 
 def test_suspect_strip_is_too_faint_in_one_band_by_three_hundredths(sky):
