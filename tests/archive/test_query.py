@@ -96,6 +96,29 @@ def test_the_selection_of_both_queries_is_the_same_but_for_what_the_papers_lacks
     assert len(set(full.object_id) - set(paper.object_id)) == 0
 
 
+def test_repeats_shreds_and_unmeasured_values_pass_the_query_and_not_the_selection(catalog, tables):
+    asked = query_galaxies(Archive(), catalog)
+    galaxies, _ = select(asked, Sample(chunks=2))
+    photo, close = tables["PhotoObjAll"], tables["Neighbors"].query("distance < 2 / 60")
+
+    def both(objects, rows):
+        return set(objects) & set(rows)
+
+    for column in ("petroMag_r", "modelMag_u"):
+        unmeasured = photo.objID[photo[column] == -9999]
+        assert both(unmeasured, asked.objID)
+        assert not both(unmeasured, galaxies.object_id)
+    assert asked.objID.duplicated().any()
+    assert (asked.sciencePrimary == 0).any()
+    assert galaxies.object_id.is_unique
+    for rows, left in ((asked.objID, True), (galaxies.object_id, False)):
+        assert (close.objID.isin(rows) & close.neighborObjID.isin(rows)).any() == left
+    unknown = tables["Photoz"].query("z == -9999").objID
+    assert galaxies.z_archive[galaxies.object_id.isin(unknown)].isna().all()
+    assert galaxies.z_archive.isna().sum() == len(both(unknown, galaxies.object_id))
+    assert galaxies.petro_mag_u.isna().any()  # the sample needs no Petrosian u
+
+
 def test_every_selected_galaxy_has_a_frame_in_every_band(catalog):
     galaxies, _ = select(query_galaxies(Archive(), catalog), Sample(chunks=2))
     frames = overlapping_frames(galaxies.ra, galaxies.dec, query_fields(Archive(), catalog))
