@@ -91,5 +91,5 @@ def test_a_run_killed_twice_ends_with_the_same_bytes(tiny, another):
         process.wait()
         assert (another.results / log).exists()
         another.run("--unlock", check=True)
-    another.run("--cores", "2", "--rerun-incomplete", check=True)
+    another.run("--cores", "2", check=True)
     assert_same_results(tiny, another)
