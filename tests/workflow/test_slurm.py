@@ -19,7 +19,7 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
         skip("a Slurm cluster on this machine needs root")
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    for name in ("Snakefile", "workflow", "src", "slurm", "envs", "tests/tiny.yaml"):
+    for name in ("Snakefile", "workflow", "profiles", "src", "slurm", "envs", "tests/tiny.yaml"):
         source, target = root / name, checkout / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
