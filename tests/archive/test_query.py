@@ -86,14 +86,9 @@ def test_neighbours_are_primary_objects_within_17_arcsec(catalog, tables):
     assert (galaxies.neighbors == 0).any()
 
 
-def test_the_selection_of_both_queries_is_the_same_but_for_what_the_papers_lacks(catalog):
-    full, counts = select(query_galaxies(Archive(), catalog), Sample(chunks=2))
-    paper, _ = select(query_galaxies(Archive(), catalog, "paper"), Sample(chunks=2))
-    assert (counts.removed[1:4] > 0).all()
-    assert counts.removed.iloc[-1] > 0
-    extra = set(paper.object_id) - set(full.object_id)
-    assert len(extra) <= counts.removed.iloc[-1]
-    assert len(set(full.object_id) - set(paper.object_id)) == 0
+def test_the_papers_query_has_too_few_columns_for_the_analysis_and_the_selection_says_so(catalog):
+    with pytest.raises(UserError, match="lacks the column sciencePrimary"):
+        select(query_galaxies(Archive(), catalog, "paper"), Sample(chunks=2))
 
 
 def test_repeats_shreds_and_unmeasured_values_pass_the_query_and_not_the_selection(catalog, tables):

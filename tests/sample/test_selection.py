@@ -20,6 +20,7 @@ def rows(ra, dec, **values):
     table = table.assign(bestObjID=table.objID, sciencePrimary=1, z=0.1, zErr=1e-5, ra=ra, dec=dec, e_bv_sfd=0.05)
     table = table.assign(dered_petro_r=17.0, subClass="", zphot=0.11, run=3900, camcol=6, field=269, stripe=26)
     table = table.assign(neighbors=0, **{f"modelMag_{band}": np.float32(17) for band in BANDS})
+    table = table.assign(**{f"extinction_{band}": np.float32(0.1) for band in BANDS})
     return table.assign(**values)
 
 
@@ -99,30 +100,7 @@ def test_missing_values_become_nan_and_names_are_ours():
     assert not {"bestObjID", "best_object", "science_primary"} & set(galaxies)
 
 
-def test_the_papers_query_lacks_columns_and_the_counts_say_so():
-    table = rows([1.0, 2.0, 2.0], [0.0, 0.0, 0.0])
-    table["bestObjID"] = table["objID"] = table["objID"].iloc[[0, 1, 1]].to_numpy()
-    kept = [
-        "specObjID",
-        "bestObjID",
-        "objID",
-        "z",
-        "zErr",
-        "ra",
-        "dec",
-        "e_bv_sfd",
-        "dered_petro_r",
-        "subClass",
-        "zphot",
-    ]
-    galaxies, counts = chosen(table[kept])
-    assert counts["cut"][1] == "primary spectrum (not in this query)"
-    assert len(galaxies) == 2
-    assert list(galaxies.run) == [3900, 3900]
-    assert "model_mag_r" not in galaxies
-
-
-@pytest.mark.parametrize("column", ["z", "e_bv_sfd", "dered_petro_r", "bestObjID"])
+@pytest.mark.parametrize("column", ["z", "e_bv_sfd", "dered_petro_r", "bestObjID", "sciencePrimary", "modelMag_u"])
 def test_a_missing_column_is_named(column):
     with pytest.raises(UserError, match=f"lacks the column {column}"):
         chosen(rows([1.0], [2.0]).drop(columns=column))

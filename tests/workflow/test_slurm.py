@@ -32,7 +32,9 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
         jobs = (folder / "slurmctld.log").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
     assert (checkout / "results" / "tiny" / "report" / "index.html").stat().st_size > 100_000
-    nodes = set(re.findall(r"NodeList=(\w+)", jobs))
-    assert "g1" in nodes, jobs
-    assert nodes & {"c1", "c2"}, jobs
+    places = re.findall(r"in (\w+) on (\w+)", jobs)
+    places += [(partition, node) for node, partition in re.findall(r"NodeList=(\w+) .*Partition=(\w+)", jobs)]
+    assert len(places) == 11, jobs  # the archive, frames and cubes of two chunks, four on the gpu node, scores, report
+    assert [node for partition, node in places if partition == "gpu"] == ["g1"] * 4  # two trained, two predicted
+    assert {node for partition, node in places if partition == "cpu"} <= {"c1", "c2"}
     shutil.rmtree(folder)

@@ -32,7 +32,10 @@ _RENAMED = {  # the archive's names, in lower case, and ours
     **{"neighbors": "n_neighbors", "subclass": "subclass"},
 }
 _INTEGERS = {"run", "camcol", "field", "stripe", "n_neighbors"}
-_NEEDED = ("objID", "specObjID", "bestObjID", "ra", "dec", "z", "zErr", "e_bv_sfd", "dered_petro_r")
+_NEEDED = (
+    *("objID", "specObjID", "bestObjID", "sciencePrimary", "ra", "dec", "z", "zErr", "e_bv_sfd", "dered_petro_r"),
+    *(f"{kind}_{band}" for kind in ("modelMag", "extinction") for band in BANDS),
+)
 _VALID = ("ra", "dec", "z_spec", "ebv", "dered_petro_r", *(f"model_mag_{band}" for band in BANDS))
 
 
@@ -90,22 +93,19 @@ def _renamed(galaxies):
             table[column] = table[column].astype(float).where(table[column] != MISSING, np.nan)
     table["object_id"] = table["object_id"].astype(np.int64)
     table["spec_id"] = table["spec_id"].astype(np.uint64)
-    for column, values in zip(("run", "camcol", "field"), split_object_id(table["object_id"]), strict=False):
-        if column not in table:
-            table[column] = values
+    table["run"], table["camcol"], table["field"], _ = split_object_id(table["object_id"])
     for column in _INTEGERS & set(table):
         table[column] = table[column].fillna(-1).astype(np.int64)
     # petroMag_r = -9999 hides behind the difference that the query computes
     table.loc[~table["dered_petro_r"].between(0, 40), "dered_petro_r"] = np.nan
     table["best_object"] = galaxies[columns["bestobjid"]].astype(np.int64)
-    if "scienceprimary" in columns:
-        table["science_primary"] = galaxies[columns["scienceprimary"]]
+    table["science_primary"] = galaxies[columns["scienceprimary"]]
     return table
 
 
 def _best_of(table, labels):
     """One row for each label: the smaller z_err; rows without valid values only where there is no other."""
-    valid = table[[column for column in _VALID if column in table]].notna().all(axis=1)
+    valid = table[list(_VALID)].notna().all(axis=1)
     error = table["z_err"].where(valid & (table["z_err"] > 0), np.inf)
     order = np.lexsort((table["spec_id"], error, labels))
     first = np.concatenate([[True], np.diff(np.asarray(labels)[order]) != 0]) if len(order) else np.zeros(0, bool)
@@ -148,10 +148,7 @@ def select(galaxies: pd.DataFrame, sample) -> tuple[pd.DataFrame, pd.DataFrame]:
         counts.append((name, int(np.sum(kept)), int(len(table) - np.sum(kept))))
         table = table[np.asarray(kept)]
 
-    if "science_primary" in table:
-        cut("primary spectrum", table["science_primary"] == 1)
-    else:
-        cut("primary spectrum (not in this query)", np.ones(len(table), bool))
+    cut("primary spectrum", table["science_primary"] == 1)
     cut("unique best object", _best_of(table, table["best_object"].to_numpy()))
     cut(
         f"unique within {sample.match_radius:g} arcsec",
@@ -162,8 +159,8 @@ def select(galaxies: pd.DataFrame, sample) -> tuple[pd.DataFrame, pd.DataFrame]:
         f"dereddened petro r <= {sample.r_max:g}",
         table["dered_petro_r"].le(sample.r_max) | table["dered_petro_r"].isna(),
     )
-    cut("measured values", table[[column for column in _VALID if column in table]].notna().all(axis=1))
-    table = table.drop(columns=["best_object", "science_primary"], errors="ignore")
+    cut("measured values", table[list(_VALID)].notna().all(axis=1))
+    table = table.drop(columns=["best_object", "science_primary"])
     cell = _ORDER.lonlat_to_healpix(table["ra"].to_numpy() * units.deg, table["dec"].to_numpy() * units.deg)
     table = table.iloc[np.lexsort((table["object_id"], cell))].reset_index(drop=True)
     shard = shard_length(len(table), sample.chunks)
