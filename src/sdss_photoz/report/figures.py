@@ -116,6 +116,8 @@ def residuals(table: pd.DataFrame) -> Figure:
     right.set_ylim(bottom=0)
     if len(table):
         figure.legend(loc="outside upper center", ncols=len(METHODS))
+    else:
+        left.text(0.5, 0.5, "too few galaxies in every bin", transform=left.transAxes, ha="center")
     return figure
 
 
