@@ -55,7 +55,9 @@ def slurm(folder: Path):
     for name in ("state", "spool-c1", "spool-c2", "spool-g1"):
         (folder / name).mkdir(parents=True)
     aside = ETC.with_name("slurm.set-aside-by-tests")
-    if ETC.exists():
+    if aside.exists():  # a test was killed: what lies in /etc/slurm is its own
+        shutil.rmtree(ETC, ignore_errors=True)
+    elif ETC.exists():
         ETC.rename(aside)
     ETC.mkdir()
     (ETC / "slurm.conf").write_text(SLURM_CONF.format(host=socket.gethostname(), folder=folder))
