@@ -8,8 +8,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from sdss_photoz.cubes.compiled import compiled
 from sdss_photoz.cubes.frame import Tan, read_wcs
-from sdss_photoz.cubes.resample import Projection, compiled, lanczos3, resample, window
+from sdss_photoz.cubes.resample import Projection, lanczos3, resample, window
 from sdss_photoz.survey import FRAME_SHAPE, PIXEL_SCALE
 
 STEP = PIXEL_SCALE / 3600
@@ -98,7 +99,7 @@ def test_kernel_compiles_where_no_cache_can_be_kept(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(**options)
 
-    monkeypatch.setattr("sdss_photoz.cubes.resample.njit", njit)
+    monkeypatch.setattr("sdss_photoz.cubes.compiled.njit", njit)
     assert compiled(lambda x: 2 * x)(3) == 6
 
 

@@ -9,8 +9,8 @@ lies outside the frame or is not finite. Flux is scaled by the ratio of pixel ar
 import math
 
 import numpy as np
-from numba import njit
 
+from sdss_photoz.cubes.compiled import compiled
 from sdss_photoz.cubes.frame import Tan
 from sdss_photoz.survey import CUBE_SIZE, FRAME_SHAPE, PIXEL_SCALE
 
@@ -20,15 +20,6 @@ CENTRE = (CUBE_SIZE - 1) / 2
 SCALE = math.radians(PIXEL_SCALE / 3600)
 ROUNDING = 1e-6  # pixels: far more than that of a mapped position
 _CORNERS = np.array([[0, CUBE_SIZE - 1, 0, CUBE_SIZE - 1], [0, 0, CUBE_SIZE - 1, CUBE_SIZE - 1], [1, 1, 1, 1]], float)
-
-
-def compiled(function):
-    """Compile with numba and keep the machine code beside the module, or in the user's cache, where one can be."""
-    options = {"error_model": "numpy", "nogil": True}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither folder can be written
-        return njit(**options)(function)
 
 
 def lanczos3(fraction) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sdss_photoz.cubes.resample import compiled
+from sdss_photoz.cubes.compiled import compiled
 
 
 @compiled

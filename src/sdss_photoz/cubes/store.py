@@ -17,7 +17,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
 from sdss_photoz import files
-from sdss_photoz.cubes.resample import compiled
+from sdss_photoz.cubes.compiled import compiled
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE
