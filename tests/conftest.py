@@ -44,9 +44,9 @@ def root() -> Path:
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of one file share a worker; those of the workflow, which share one run, all do."""
+    """Tests of one file share a worker; so do all that use the tiny run, which is made once."""
     for item in items:
-        group = "workflow" if item.path.parent.name == "workflow" else item.path.stem
+        group = "tiny" if "tiny" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
 
 
