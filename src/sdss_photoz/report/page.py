@@ -174,9 +174,7 @@ def _keep(figure, path):
 def _what_keys(block):
     """The keys of a block that enter results, defaults included, as JSON values."""
     if isinstance(block, Block):
-        fields = type(block).model_fields
-        kinds = {key: (field.json_schema_extra or {}).get("kind") for key, field in fields.items()}
-        return {key: _what_keys(getattr(block, key)) for key in fields if kinds[key] != "how"}
+        return {key: _what_keys(getattr(block, key)) for key in block.what_keys()}
     if isinstance(block, dict):
         return {key: _what_keys(value) for key, value in block.items()}
     return list(block) if isinstance(block, tuple) else block
