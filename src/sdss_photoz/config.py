@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from sdss_photoz.errors import UserError
 
+SAS = "https://data.sdss.org/sas"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 
 
@@ -65,12 +66,24 @@ def _json(value):
 class Archive(Block):
     """Where the catalogue and the frames come from."""
 
-    service: Literal["embedded"] = what("embedded", "Service that answers the SQL queries.")
+    service: Literal["embedded", "casjobs", "skyserver"] = what(
+        "embedded",
+        "Door for the SQL queries: the simulated sky; CasJobs, with an account; or the anonymous SkyServer.",
+    )
     release: int = what(12, "Data release.", ge=12, le=18)
+    region: str | None = what(None, "Box of `regions` that the queries are limited to; none: the whole sky.")
+    window_flist: str | None = what(
+        None, "Path of the survey's window_flist.fits, to read the fields from; none: they are queried."
+    )
+    casjobs: str = how("https://skyserver.sdss.org/CasJobs/RestApi", "Address of CasJobs.")
+    login: str = how(
+        "https://apps.sciserver.org/login-portal/keystone/v3/tokens", "Address where SciServer's tokens are given."
+    )
+    skyserver: str = how("https://skyserver.sdss.org", "Address of the SkyServer.")
     sas: str | None = how(
         None,
         "Root of the Science Archive Server or a mirror of it, as file:// or http(s):// URL; "
-        "none: the frames of the embedded archive.",
+        "none: the frames of the embedded archive, or the survey's own server.",
     )
     mirror: str | None = how(
         None, "Folder where fetched frames are kept; none: archive/sas of the run. A file:// archive is read in place."
@@ -78,6 +91,23 @@ class Archive(Block):
     missing_fraction: float = how(
         0.0, "Largest fraction of the needed frames that the archive may lack before the run stops.", ge=0, le=1
     )
+    connections: int = how(4, "Connections of one job to the archive of frames.", ge=1, le=16)
+    queries_per_minute: float = how(30.0, "Requests a minute to the query services, all jobs together.", gt=0)
+    poll_seconds: float = how(5.0, "First pause between two looks at a batch job; it grows to a minute.", gt=0)
+    query_hours: float = how(24.0, "How long a batch job may take from its submission.", gt=0)
+    timeout_seconds: float = how(60.0, "How long a silent connection is waited for.", gt=0)
+    patience_minutes: float = how(30.0, "How long a request that fails is tried again.", ge=0)
+    consent_bytes: int = how(
+        10**12, "Largest transfer of frames (bytes) that starts without the archive's help desk being told.", ge=0
+    )
+    help_desk_told: bool = how(False, "The archive's help desk was told of a transfer above consent_bytes.")
+
+
+class Frames(Block):
+    """What becomes of fetched frames."""
+
+    keep: bool = how(True, "Keep fetched frames in the mirror; else each cubes job fetches its own and drops them.")
+    scratch_gb: float = how(2.0, "Disk that one cubes job may fill with frames it does not keep (GB).", ge=0.1)
 
 
 class Embedded(Block):
@@ -105,6 +135,21 @@ class Sample(Block):
     z_max: float = what(0.4, "Highest spectroscopic redshift.", gt=0, le=0.4)
     match_radius: float = what(2.0, "Objects nearer than this are one galaxy (arcsec).", ge=0, le=10)
     chunks: int = what(4, "Number of chunks: contiguous pieces of the sky, one Zarr shard and one job each.", ge=1)
+
+
+class Cubes(Block):
+    """Where the cubes come from."""
+
+    source: Literal["frames", "published"] = what(
+        "frames", "Cubes cut from the frames, or the cubes that the authors of the paper published."
+    )
+    published: str | None = what(None, "Path of the published file, sdss.npz.")
+
+    @model_validator(mode="after")
+    def _published_has_a_path(self):
+        if self.source == "published" and self.published is None:
+            raise UserError("cubes.source is 'published', but cubes.published is not set: give the path of sdss.npz.")
+        return self
 
 
 class Folds(Block):
@@ -196,12 +241,23 @@ class Config(Block):
     run: Name = what("default", "Name of the run: everything it makes lies under results/<run>.")
     archive: Archive = what(Archive(), "Where the catalogue and the frames come from.")
     embedded: Embedded = what(Embedded(), "The simulated sky behind the embedded archive.")
+    frames: Frames = what(Frames(), "What becomes of fetched frames.")
     regions: dict[Name, Region] = what({}, "Named boxes on the sky, for trials that train or test in or out of one.")
     sample: Sample = what(Sample(), "Which galaxies, in which order.")
+    cubes: Cubes = what(Cubes(), "Where the cubes come from.")
     training: Training = what(Training(), "The network and its training.")
     trials: dict[Name, Trial] = what({"images": Trial()}, "The experiments, by name.", min_length=1)
     evaluation: Evaluation = what(Evaluation(), "Scores, their errors, and what the network is compared with.")
     report: Report = what(Report(), "The page.")
+
+    @model_validator(mode="after")
+    def _regions_are_named(self):
+        if self.archive.region is not None and self.archive.region not in self.regions:
+            raise UserError(
+                f"archive.region is {self.archive.region!r}, but regions names only "
+                f"{sorted(self.regions) or 'no box'}: add the box or correct the name."
+            )
+        return self
 
     @model_validator(mode="after")
     def _trials_are_possible(self):
@@ -227,8 +283,15 @@ class Config(Block):
 
     @property
     def sas(self) -> str:
-        """URL of the archive's frames: the configured one, or the embedded archive's."""
+        """URL of the archive's frames: the configured one, the embedded archive's, or the survey's."""
+        if self.archive.sas is None and self.archive.service != "embedded":
+            return SAS
         return self.archive.sas or (self.folder / "archive" / "sas").resolve().as_uri()
+
+    @property
+    def region(self) -> Region | None:
+        """The box that the queries are limited to."""
+        return None if self.archive.region is None else self.regions[self.archive.region]
 
     @property
     def mirror(self) -> Path:

@@ -1,10 +1,13 @@
 """Ask the archive where each field lies on the sky."""
 
+from pathlib import Path
+
 from sdss_photoz.archive.query import query_fields
-from sdss_photoz.config import Archive
+from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
-    fields = query_fields(Archive(release=snakemake.params.release), snakemake.input.catalog)
-    write_parquet(snakemake.output.fields, fields)
+    config = check(snakemake.config)
+    folder = Path(snakemake.output.fields).parent
+    write_parquet(snakemake.output.fields, query_fields(config.archive, folder, config.region))

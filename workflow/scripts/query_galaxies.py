@@ -1,10 +1,13 @@
 """Ask the archive for the galaxies of the sample."""
 
+from pathlib import Path
+
 from sdss_photoz.archive.query import query_galaxies
-from sdss_photoz.config import Archive
+from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
-    galaxies = query_galaxies(Archive(**snakemake.params.settings), snakemake.input.catalog)
-    write_parquet(snakemake.output.galaxies, galaxies)
+    config = check(snakemake.config)
+    folder = Path(snakemake.output.galaxies).parent
+    write_parquet(snakemake.output.galaxies, query_galaxies(config.archive, folder, config.region))

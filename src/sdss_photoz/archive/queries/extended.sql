@@ -23,7 +23,7 @@ FROM SpecObjAll za
   JOIN PhotoObjAll po ON (po.objID = za.bestObjID)
   JOIN Photoz zp ON (zp.objID = za.bestObjID)
   JOIN galSpecInfo zi ON (zi.specObjID = za.specObjID)
-  LEFT JOIN Run ru ON (ru.run = po.run)
+  LEFT JOIN (SELECT rn.run, MIN(rn.stripe) AS stripe FROM Run rn GROUP BY rn.run) ru ON (ru.run = po.run)
   LEFT JOIN (
     SELECT ne.objID, COUNT(*) AS neighbors
     FROM Neighbors ne

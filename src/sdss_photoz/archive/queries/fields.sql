@@ -1,6 +1,6 @@
 -- Where each field lies: great circle (node, incl) and the terms of mu = a + b row + c col, nu = d + e row + f col
 -- (degrees), from Frame for the r band in double precision and from Field for each band in single precision.
-SELECT fr.run, fr.camcol, fr.field, fr.stripe, fr.strip, fr.node, fr.incl,
+SELECT fr.fieldID, fr.run, fr.camcol, fr.field, fr.stripe, fr.strip, fr.node, fr.incl,
   fr.a, fr.b, fr.c, fr.d, fr.e, fr.f,
   fi.a_u, fi.a_g, fi.a_r, fi.a_i, fi.a_z,
   fi.b_u, fi.b_g, fi.b_r, fi.b_i, fi.b_z,

@@ -1,0 +1,178 @@
+"""HTTP with patience: what every client of the archive shares."""
+
+import email.utils
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+import tenacity
+from filelock import FileLock
+
+from sdss_photoz import __version__
+from sdss_photoz.errors import UserError
+
+CONNECT_SECONDS = 20
+LONGEST_PAUSE = 300  # seconds
+LARGEST_ANSWER = 2_000_000_000  # bytes of a table: half a million rows of the widest query are 0.5 GB
+PIECE = 1 << 20  # bytes
+
+_threads = threading.local()
+
+
+class Faltering(Exception):
+    """A request failed in a way that another one may mend; `pause` is what the server asked for (seconds)."""
+
+    def __init__(self, reason: str, pause: float = 0.0):
+        self.pause = pause
+        super().__init__(reason)
+
+
+class Answer(NamedTuple):
+    """What came back: HTTP status, and the body."""
+
+    status: int
+    headers: requests.structures.CaseInsensitiveDict
+    body: bytes
+
+
+def session() -> requests.Session:
+    """A session for each thread, so that connections are used again."""
+    if not hasattr(_threads, "session"):
+        _threads.session = requests.Session()
+        _threads.session.headers.update({"User-Agent": f"sdss-photoz/{__version__}", "Accept-Encoding": "identity"})
+    return _threads.session
+
+
+def patient(archive, label: str) -> tenacity.Retrying:
+    """Retries of anything that raises `Faltering` or an error of requests.
+
+    Pauses grow from half a second to five minutes, are drawn at random so that many jobs do not come back at once, and
+    are never shorter than the server asked for; each is told on stderr.
+
+    Parameters
+    ----------
+    archive : config.Archive
+        Its `patience_minutes` ends the retries: the last error is raised then.
+    label : str
+        What is asked for, as it is told.
+    """
+
+    def tell(state):
+        error = state.outcome.exception()
+        print(f"{label}: {explain(error)}; asked again in {state.next_action.sleep:.1f} s", file=sys.stderr)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type((Faltering, requests.RequestException)),
+        wait=_wait,
+        stop=tenacity.stop_after_delay(60 * archive.patience_minutes),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+_growing = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_PAUSE, jitter=0.5)
+
+
+def _wait(state):
+    return max(_growing(state), getattr(state.outcome.exception(), "pause", 0.0))
+
+
+def explain(error: Exception) -> str:
+    """A few words for an error of requests or a `Faltering`; they hold no header, so no credential."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke in mid-answer"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return str(error)
+
+
+def check_status(response) -> None:
+    """Raise `Faltering` for the states that pass: 408, 429 and 5xx, with the pause of Retry-After."""
+    if response.status_code in (408, 429) or response.status_code >= 500:
+        raise Faltering(f"HTTP {response.status_code} {response.reason}", retry_after(response.headers))
+
+
+def retry_after(headers) -> float:
+    """Seconds that the header Retry-After asks for, given in seconds or as a date; at most the longest pause."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, TypeError):
+            seconds = 0.0
+    return min(max(seconds, 0.0), LONGEST_PAUSE)
+
+
+def request(method: str, url: str, archive, label: str, **options) -> Answer:
+    """Ask once more and once more, until an answer comes that is no passing failure.
+
+    Parameters
+    ----------
+    method, url, **options
+        As for `requests.Session.request`; redirects are not followed, for credentials stand in headers.
+    archive : config.Archive
+        Timeouts and patience.
+    label : str
+        What is asked for, as retries tell it.
+
+    Returns
+    -------
+    Answer
+        With any status but 408, 429 and 5xx: others are the caller's to judge.
+
+    Raises
+    ------
+    UserError
+        Where patience ends: it names the host and the last failure.
+    """
+    try:
+        return patient(archive, label)(_once, method, url, archive.timeout_seconds, options)
+    except (Faltering, requests.RequestException) as error:
+        raise UserError(
+            f"{label}: {urlsplit(url).netloc} did not answer in {archive.patience_minutes:g} minutes "
+            f"({explain(error)}): see that it can be reached and run again; what came is kept."
+        ) from None
+
+
+def _once(method, url, timeout, options):
+    with session().request(
+        method, url, stream=True, timeout=(min(CONNECT_SECONDS, timeout), timeout), allow_redirects=False, **options
+    ) as response:
+        check_status(response)
+        body = bytearray()
+        for piece in response.iter_content(PIECE):
+            body += piece
+            if len(body) > LARGEST_ANSWER:
+                raise UserError(f"{urlsplit(url).netloc} sent more than {LARGEST_ANSWER:,} bytes: it is no table.")
+        return Answer(response.status_code, response.headers, bytes(body))
+
+
+class Pace:
+    """Requests a minute, kept by all processes that share a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where the time of the last request is kept.
+    per_minute : float
+        Largest number of requests a minute.
+    """
+
+    def __init__(self, folder, per_minute: float):
+        self._file, self._interval = Path(folder) / ".last-request", 60 / per_minute
+
+    def wait(self) -> None:
+        """Return when the next request may be sent."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._file.with_name(".last-request.lock")):
+            last = self._file.stat().st_mtime if self._file.exists() else 0.0
+            time.sleep(min(max(0.0, last + self._interval - time.time()), self._interval))
+            self._file.touch()

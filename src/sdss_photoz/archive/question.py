@@ -1,0 +1,146 @@
+"""What is asked of the archive's table services, and what comes back as CSV."""
+
+import io
+import re
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sdss_photoz.errors import UserError
+
+TEXT = ("class", "subClass", "targettype", "spectrotype", "zi_subclass", "strip")  # columns that hold words
+KEYS = {"galaxies": ("specObjID", "po"), "fields": ("fieldID", "fr")}
+QUERIES = {"galaxies": "extended", "fields": "fields"}
+FIELD_RADIUS = 0.2  # degrees: half of a field's diagonal (0.14) and of a cube's
+
+
+class Question(NamedTuple):
+    """One query of the archive.
+
+    Attributes
+    ----------
+    name : str
+        "galaxies" or "fields".
+    sql : str
+        ``SELECT … INTO mydb.… FROM … WHERE …`` as CasJobs takes it; it ends in the WHERE clause.
+    key : str
+        A column of the answer with another whole number in each row: answers are paged and ordered by it.
+    longitude : str
+        The right ascension in terms of the query's tables, by which it may be cut into parts.
+    """
+
+    name: str
+    sql: str
+    key: str
+    longitude: str
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that the outer SELECT asks for."""
+        text = re.sub(r"--.*", "", self.sql)
+        listed = re.sub(r"\([^()]*\)", "", text[text.index("SELECT") + 6 : text.index("INTO")])
+        return [item.split()[-1].split(".")[-1] for item in listed.split(",")]
+
+    @property
+    def table(self) -> str:
+        """Name of the table in MyDB that the query makes."""
+        return re.search(r"INTO\s+mydb\.(\w+)", self.sql)[1]
+
+
+def read_query(name: str) -> str:
+    """Text of one of the shipped queries: ``paper``, ``extended`` or ``fields``."""
+    return (files("sdss_photoz.archive") / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def ask_for(name: str, region=None) -> Question:
+    """The question for the galaxies or the fields.
+
+    Parameters
+    ----------
+    name : {"galaxies", "fields"}
+        What is asked for.
+    region : config.Region, optional
+        A box that the galaxies lie in; fields that reach into it are asked for too.
+    """
+    key, table = KEYS[name]
+    sql = read_query(QUERIES[name]).rstrip() + "\n"
+    if region is not None:
+        sql += f"  AND {_inside(region, table, 0.0 if name == 'galaxies' else FIELD_RADIUS)}\n"
+    return Question(name, sql, key, f"{table}.ra")
+
+
+def _inside(region, table, margin):
+    """The condition that a table's ra and dec lie in a box, widened by a margin (degrees on the sky)."""
+    low, high = max(region.dec[0] - margin, -90.0), min(region.dec[1] + margin, 90.0)
+    condition = f"({table}.dec BETWEEN {low:.6f} AND {high:.6f})"
+    widened = margin / max(np.cos(np.radians(max(abs(low), abs(high)))), 1e-9)
+    first, last = region.ra
+    if (last - first) % 360 + 2 * widened >= 360 or last - first >= 360:
+        return condition
+    first, last = (first - widened) % 360, (last + widened) % 360
+    join = "AND" if first <= last else "OR"
+    return f"({table}.ra >= {first:.6f} {join} {table}.ra <= {last:.6f}) AND {condition}"
+
+
+def read_answer(body: bytes) -> pd.DataFrame:
+    """Read the CSV of a table service: a line ``#Table1`` may stand before the names of the columns.
+
+    Returns
+    -------
+    DataFrame
+        Words as text, an empty one where there is none; whole numbers int64; others float64.
+
+    Raises
+    ------
+    ValueError
+        Where it is not such a table.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if body.startswith(b"#"):
+        body = body.split(b"\n", 1)[1] if b"\n" in body else b""
+    head = body.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+    if not re.fullmatch(r'[\w"]+(,[\w"]+)*', head):
+        raise ValueError(f"its first line is {head[:80]!r}, not the names of columns")
+    known = {name.lower() for name in TEXT}
+    words = [name for name in head.replace('"', "").split(",") if name.lower() in known]
+    try:
+        table = pd.read_csv(
+            io.BytesIO(body), dtype=dict.fromkeys(words, str), float_precision="round_trip", low_memory=False
+        )
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from None
+    return table.assign(**{name: table[name].fillna("").astype(str) for name in words})
+
+
+def check_answer(question: Question, table: pd.DataFrame, service: str) -> pd.DataFrame:
+    """Check what came back, and give it the query's names and order.
+
+    Raises
+    ------
+    UserError
+        Where a column is missing, there is no row, or an identifier or a position is none of the survey's.
+    """
+    given = {column.lower(): column for column in table.columns}
+    missing = [column for column in question.columns if column.lower() not in given]
+    if missing:
+        raise UserError(
+            f"the answer of the {service} archive to the query of {question.name} lacks the column {missing[0]}: "
+            f"it has {', '.join(table.columns)}."
+        )
+    if table.empty:
+        raise UserError(
+            f"the {service} archive answered the query of {question.name} with no rows: check archive.release and "
+            "archive.region."
+        )
+    table = table.rename(columns={given[column.lower()]: column for column in question.columns})[question.columns]
+    for column, low, high in (("run", 1, 0xFFFF), ("camcol", 1, 6), ("field", 0, 0xFFF)):
+        values = table[column]
+        if values.dtype.kind not in "iu" or not values.between(low, high).all():
+            bad = values[~pd.to_numeric(values, errors="coerce").between(low, high)].head(1).tolist()
+            raise UserError(
+                f"the answer of the {service} archive to the query of {question.name} has {column} {bad or 'text'}, "
+                f"but the survey's are whole numbers from {low} to {high}: it cannot be used."
+            )
+    return table.sort_values(question.key, kind="stable").reset_index(drop=True)
