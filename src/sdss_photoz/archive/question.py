@@ -2,12 +2,15 @@
 
 import io
 import re
-from importlib.resources import files
+import shutil
+from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sdss_photoz import files
 from sdss_photoz.errors import UserError
 
 TEXT = ("class", "subClass", "targettype", "spectrotype", "zi_subclass", "strip")  # columns that hold words
@@ -51,7 +54,7 @@ class Question(NamedTuple):
 
 def read_query(name: str) -> str:
     """Text of one of the shipped queries: ``paper``, ``extended`` or ``fields``."""
-    return (files("sdss_photoz.archive") / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    return (resources.files("sdss_photoz.archive") / "queries" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def ask_for(name: str, region=None) -> Question:
@@ -69,6 +72,18 @@ def ask_for(name: str, region=None) -> Question:
     if region is not None:
         sql += f"  AND {_inside(region, table, 0.0 if name == 'galaxies' else FIELD_RADIUS)}\n"
     return Question(name, sql, key, f"{table}.ra")
+
+
+def state_folder(question: Question, archive, folder) -> Path:
+    """Where a door keeps what a later start goes on from: another one for another question or release."""
+    asked = files.digest([question.sql, archive.service, archive.release])[:12]
+    return Path(folder) / "queries" / f"{question.name}-{asked}"
+
+
+def forget(folder, name: str) -> None:
+    """Remove what doors kept of a question, once its answer is written."""
+    for kept in (Path(folder) / "queries").glob(f"{name}-*"):
+        shutil.rmtree(kept)
 
 
 def _inside(region, table, margin):
