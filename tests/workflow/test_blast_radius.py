@@ -15,14 +15,33 @@ CUBES = {"create_store", "download_frames", "make_cubes"}
 SAMPLE = {"select_galaxies"} | CUBES | FOLDS
 ARCHIVE = {"query_galaxies", "query_fields"} | SAMPLE
 SKY = {"build_embedded_archive"} | ARCHIVE
+FIELDS = {"query_fields", "download_frames", "make_cubes"} | TRAINING
 NOTHING = set()
 
 # key: (another value than that of the tiny run, the rules that must run again)
 RADIUS = {
+    "archive.service": ("skyserver", ARCHIVE),
     "archive.release": (13, SKY),
+    "archive.window_flist": (
+        "/nowhere/window_flist.fits",
+        {"query_fields", "download_frames", "make_cubes"} | TRAINING,
+    ),
+    "archive.casjobs": ("https://casjobs.nowhere", NOTHING),
+    "archive.login": ("https://login.nowhere", NOTHING),
+    "archive.skyserver": ("https://skyserver.nowhere", NOTHING),
     "archive.sas": ("file:///nowhere", NOTHING),
     "archive.mirror": ("/nowhere", NOTHING),
     "archive.missing_fraction": (0.5, NOTHING),
+    "archive.connections": (2, NOTHING),
+    "archive.queries_per_minute": (3.0, NOTHING),
+    "archive.poll_seconds": (3.0, NOTHING),
+    "archive.query_hours": (3.0, NOTHING),
+    "archive.timeout_seconds": (3.0, NOTHING),
+    "archive.patience_minutes": (3.0, NOTHING),
+    "archive.consent_bytes": (3, NOTHING),
+    "archive.help_desk_told": (True, NOTHING),
+    "frames.keep": (False, NOTHING),
+    "frames.scratch_gb": (3.0, NOTHING),
     "embedded.seed": (1, SKY),
     "embedded.fields": (3, SKY),
     "embedded.galaxies_per_field": (71, SKY),
@@ -62,8 +81,8 @@ RADIUS = {
     "report.title": ("Another title", REPORT),
     "report.examples": (2, REPORT),
 }
-ELSEWHERE = {"run", "archive.service", "regions"}  # another folder; one value only; only through the two keys below
-REGION_KEYS = {"trials.images.folds.train_in", "trials.images.folds.test_in"}
+ELSEWHERE = {"run", "regions"}  # another folder; only through the keys below
+REGION_KEYS = {"archive.region": ARCHIVE, "trials.images.folds.train_in": FOLDS, "trials.images.folds.test_in": FOLDS}
 
 
 def keys():
@@ -90,7 +109,7 @@ def setting(key, value):
 
 
 def test_every_key_has_a_row():
-    assert set(keys()) == set(RADIUS) | ELSEWHERE | REGION_KEYS
+    assert set(keys()) == set(RADIUS) | ELSEWHERE | set(REGION_KEYS)
 
 
 @pytest.mark.parametrize("key", RADIUS)
@@ -100,8 +119,8 @@ def test_a_changed_key_reruns_the_stages_that_use_it_and_those_after(tiny, key):
 
 
 @pytest.mark.parametrize("key", sorted(REGION_KEYS))
-def test_a_region_that_a_trial_names_reruns_its_folds(tiny, key):
-    assert rules_to_run(tiny, "regions={s82: {dec: [-2, 2]}}", setting(key, "s82")) == FOLDS
+def test_a_region_that_is_named_reruns_the_stages_that_use_it(tiny, key):
+    assert rules_to_run(tiny, "regions={s82: {dec: [-2, 2]}}", setting(key, "s82")) == REGION_KEYS[key]
 
 
 def test_a_region_that_no_trial_names_reruns_the_report_that_prints_it(tiny):

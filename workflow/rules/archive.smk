@@ -29,7 +29,7 @@ rule build_embedded_archive:
 # Ask the archive for the galaxies of the sample, as the survey's tables have them.
 rule query_galaxies:
     input:
-        catalog=rules.build_embedded_archive.output.catalog,
+        catalog=rules.build_embedded_archive.output.catalog if EMBEDDED else [],
     output:
         galaxies=f"{RUN}/archive/galaxies.parquet",
     log:
@@ -41,9 +41,9 @@ rule query_galaxies:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=60,
+        runtime=1500,
     params:
-        settings=CONFIG.archive.params(),
+        asked=asked_of_archive(but=["window_flist"]),
         version=VERSION["archive"],
     message:
         "Querying galaxies"
@@ -54,7 +54,7 @@ rule query_galaxies:
 # Ask the archive where each field lies on the sky.
 rule query_fields:
     input:
-        catalog=rules.build_embedded_archive.output.catalog,
+        catalog=rules.build_embedded_archive.output.catalog if EMBEDDED else [],
     output:
         fields=f"{RUN}/archive/fields.parquet",
     log:
@@ -66,9 +66,9 @@ rule query_fields:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=60,
+        runtime=1500,
     params:
-        release=CONFIG.archive.release,
+        asked=asked_of_archive(),
         version=VERSION["archive"],
     message:
         "Querying fields"
@@ -79,7 +79,7 @@ rule query_fields:
 # Have every frame that one chunk of galaxies needs at hand, whole, and list them.
 rule download_frames:
     input:
-        archive=rules.build_embedded_archive.output.frames,
+        archive=rules.build_embedded_archive.output.frames if EMBEDDED else [],
         galaxies=f"{RUN}/sample/galaxies.parquet",
         fields=rules.query_fields.output.fields,
     output:

@@ -34,6 +34,7 @@ VERSION = {
     )
 }
 CHUNKS = range(CONFIG.sample.chunks)
+EMBEDDED = CONFIG.archive.service == "embedded"
 
 
 wildcard_constraints:
@@ -41,6 +42,12 @@ wildcard_constraints:
     chunk=r"\d+",
     fold=r"\d+",
     member=r"\d+",
+
+
+def asked_of_archive(but=()):
+    """All that decides what a query asks of the archive, but the keys that it does not use."""
+    box = {} if CONFIG.region is None else {"box": CONFIG.region.model_dump(mode="json")}
+    return {key: value for key, value in CONFIG.archive.params().items() if key not in but} | box
 
 
 def folds(trial):
