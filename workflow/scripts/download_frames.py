@@ -5,14 +5,15 @@ import pandas as pd
 from sdss_photoz.archive.frames import manifest
 from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
-from sdss_photoz.sample.footprint import overlapping_frames
+from sdss_photoz.sample.footprint import fields_near, overlapping_frames
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
     config = check(snakemake.config)
     chunk = int(snakemake.wildcards.chunk)
     galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
-    overlaps = overlapping_frames(galaxies["ra"], galaxies["dec"], pd.read_parquet(snakemake.input.fields))
+    ra, dec = galaxies["ra"], galaxies["dec"]
+    overlaps = overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec))
     table = manifest(
         overlaps,
         sas=config.sas,

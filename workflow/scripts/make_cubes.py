@@ -7,16 +7,17 @@ import pandas as pd
 from sdss_photoz.config import check
 from sdss_photoz.cubes.make import make_chunk
 from sdss_photoz.files import write_parquet
-from sdss_photoz.sample.footprint import overlapping_frames
+from sdss_photoz.sample.footprint import fields_near, overlapping_frames
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
     config = check(snakemake.config)
     chunk = int(snakemake.wildcards.chunk)
     galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
+    ra, dec = galaxies["ra"], galaxies["dec"]
     quality = make_chunk(
         galaxies,
-        overlapping_frames(galaxies["ra"], galaxies["dec"], pd.read_parquet(snakemake.input.fields)),
+        overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec)),
         pd.read_parquet(snakemake.input.manifest),
         Path(snakemake.input.store[0]).parent,
         chunk,

@@ -7,6 +7,7 @@ Lanczos-3 taps inside the frame: 2 <= floor(x) <= NX - 4, and so in y (0-based).
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
 from sdss_photoz.errors import UserError
@@ -17,6 +18,8 @@ TERMS = ("a", "b", "c", "d", "e", "f")
 FRAME_MARGIN = 0.2  # pixels: the TAN headers of 19 real frames differ from their great-circle terms by up to 0.11
 FIELD_MARGIN = 0.35  # pixels: table Field holds the terms in single precision, 0.14 pixels at mu = 360 degrees
 BAND_MARGIN = 20.0  # pixels: bands lie up to 13 pixels from r in the 815 fields of run 3900 camcol 6; a margin for all
+NEEDED = ("run", "camcol", "field", "node", "incl", *TERMS)
+GALAXIES_AT_ONCE = 20_000  # they and their fields take some 200 MB
 _EDGE = (CUBE_SIZE - 1) / 2  # pixels from the galaxy to the outermost pixel centres of its grid
 
 
@@ -71,8 +74,12 @@ def grid_on_frame(ra, dec, node, incl, terms):
         0-based pixel (x, y) of the galaxy, and the steps (x, y) of one grid pixel to the East and to the North.
         x = col - 0.5, y = row - 0.5; the grid is affine to 1e-4 pixels.
     """
+    return _on_frame(*great_circle(ra, dec, node, incl), terms)
+
+
+def _on_frame(mu, nu, cos_theta, sin_theta, terms):
+    """As `grid_on_frame`, from great-circle coordinates."""
     a, b, c, d, e, f = (np.asarray(term, float) for term in terms)
-    mu, nu, cos_theta, sin_theta = great_circle(ra, dec, node, incl)
     stretch, step = 1 / np.cos(np.radians(nu)), PIXEL_SCALE / 3600
     d_mu = np.stack([(mu - a + 180) % 360 - 180, step * stretch * cos_theta, step * stretch * sin_theta], axis=-1)
     d_nu = np.stack([nu - d, -step * sin_theta, step * cos_theta], axis=-1)
@@ -91,7 +98,7 @@ def covers(pixels, margin=0.0, shape=FRAME_SHAPE):
     ----------
     pixels : array of float, shape (n, 3, 2)
         As `grid_on_frame` returns them.
-    margin : float
+    margin : float or array of float, shape (n,)
         Pixels by which the frame is taken to be larger on every side.
     shape : tuple of int
         Rows and columns of the frame.
@@ -100,6 +107,7 @@ def covers(pixels, margin=0.0, shape=FRAME_SHAPE):
     -------
     array of bool, shape (n,)
     """
+    margin = np.broadcast_to(margin, len(pixels))[:, None]
     low = 2.0 - margin
     high = np.array([shape[1] - 3.0, shape[0] - 3.0]) + margin
     centre, steps = pixels[:, 0], pixels[:, 1:]
@@ -112,7 +120,7 @@ def covers(pixels, margin=0.0, shape=FRAME_SHAPE):
         start = centre[part, None] + lines[None, :, None] * steps[part, None, 0]  # (part, line, xy)
         step = steps[part, None, 1]
         step = np.where(step == 0, 1e-300, step)
-        ends = np.stack([(low - start) / step, (high - start) / step])
+        ends = np.stack([(low[part, None] - start) / step, (high[part, None] - start) / step])
         first = np.ceil(np.maximum(ends.min(axis=0).max(axis=-1), -_EDGE) + _EDGE)
         last = np.floor(np.minimum(ends.max(axis=0).min(axis=-1), _EDGE) + _EDGE)
         result[part] = np.any(first <= last, axis=1)
@@ -122,6 +130,8 @@ def covers(pixels, margin=0.0, shape=FRAME_SHAPE):
 def _band_terms(fields, band):
     """Terms of one band for every field, and the margin (pixels) that they need."""
     terms = np.stack([fields[term].to_numpy(float) for term in TERMS])
+    if "margin" in fields:
+        return terms, fields["margin"].to_numpy(float)
     margin = np.full(len(fields), FRAME_MARGIN)
     if band != "r":
         margin[:] = BAND_MARGIN
@@ -133,28 +143,74 @@ def _band_terms(fields, band):
 
 
 def _check(fields):
-    needed = ["run", "camcol", "field", "node", "incl", *TERMS]
-    missing = [column for column in needed if column not in fields]
+    missing = [column for column in NEEDED if column not in fields]
     if missing:
-        raise UserError(f"the table of fields lacks the column {missing[0]}: it needs {', '.join(needed)}.")
+        raise UserError(f"the table of fields lacks the column {missing[0]}: it needs {', '.join(NEEDED)}.")
     bad = ~np.isfinite(fields[["node", "incl", *TERMS]].to_numpy(float)).all(axis=1)
     if bad.any():
         run, camcol, field = fields.loc[bad, ["run", "camcol", "field"]].iloc[0]
         raise UserError(f"field {run}-{camcol}-{field} has no astrometric terms: query the fields again.")
 
 
+def _circles(fields):
+    """Unit vectors (n, 3) of the fields' centres, and the chord within which a grid may touch any of them."""
+    a, b, c, d, e, f, node, incl = (fields[name].to_numpy(float) for name in (*TERMS, "node", "incl"))
+    row, col = FRAME_SHAPE[0] / 2, FRAME_SHAPE[1] / 2
+    centres = unit_vectors(*sky_position(a + b * row + c * col, d + e * row + f * col, node, incl))
+    margin = fields["margin"].max() if "margin" in fields else BAND_MARGIN
+    radius = np.radians((np.hypot(row, col) + np.sqrt(2) * (_EDGE + margin) + 10) * PIXEL_SCALE / 3600)
+    return centres, 2 * np.sin(radius / 2)
+
+
+def fields_near(path, ra, dec) -> pd.DataFrame:
+    """Read the fields that may overlap the galaxies from the whole survey's table, in little memory.
+
+    Parameters
+    ----------
+    path : str or Path
+        The parquet table of fields.
+    ra, dec : array of float, shape (n,)
+        Positions of the galaxies (degrees).
+
+    Returns
+    -------
+    DataFrame
+        All that `overlapping_frames` needs for these galaxies.
+
+    Raises
+    ------
+    UserError
+        Where the table lacks a column, or one of the read fields a value.
+    """
+    galaxies = cKDTree(unit_vectors(ra, dec))
+    wanted = {*NEEDED, *(f"{term}_{band}" for term in TERMS for band in BANDS), "margin"}
+    with pq.ParquetFile(path) as file:
+        columns = [name for name in file.schema_arrow.names if name in wanted]
+        parts = [file.schema_arrow.empty_table().select(columns).to_pandas()]
+        for batch in file.iter_batches(columns=columns):
+            fields = batch.to_pandas()
+            _check(fields)
+            centres, chord = _circles(fields)
+            near = np.isfinite(galaxies.query(centres, distance_upper_bound=chord)[0])
+            parts.append(fields[near])
+    _check(parts[0])
+    return pd.concat(parts, ignore_index=True)
+
+
 def overlapping_frames(ra, dec, fields) -> pd.DataFrame:
     """All frames that add a pixel to each galaxy's cube.
 
     No frame is missed. A frame that adds no pixel is listed only where the grid misses it by less than `FRAME_MARGIN`
-    (r band), `FIELD_MARGIN` (bands with own terms in `fields`) or `BAND_MARGIN` pixels (bands without).
+    (r band), `FIELD_MARGIN` (bands with own terms in `fields`) or `BAND_MARGIN` pixels (bands without), or by less than
+    the field's own margin.
 
     Parameters
     ----------
     ra, dec : array of float, shape (n,)
         Positions of the galaxies (degrees).
     fields : DataFrame
-        run, camcol, field, node, incl, a … f (r band), and optionally a_u … f_z (degrees).
+        run, camcol, field, node, incl, a … f (r band), and optionally a_u … f_z (degrees), or the margin (pixels) that
+        a … f need in any band.
 
     Returns
     -------
@@ -167,28 +223,33 @@ def overlapping_frames(ra, dec, fields) -> pd.DataFrame:
         Where `fields` lacks a column or a value.
     """
     _check(fields)
-    fields = fields.reset_index(drop=True)
+    fields = fields.sort_values(["run", "camcol", "field"], ignore_index=True)
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
-    node, incl = fields["node"].to_numpy(float), fields["incl"].to_numpy(float)
-    a, b, c, d, e, f = (fields[term].to_numpy(float) for term in TERMS)
-    row, col = FRAME_SHAPE[0] / 2, FRAME_SHAPE[1] / 2
-    centres = unit_vectors(*sky_position(a + b * row + c * col, d + e * row + f * col, node, incl))
-    radius = np.radians((np.hypot(row, col) + np.sqrt(2) * _EDGE + BAND_MARGIN + 10) * PIXEL_SCALE / 3600)
-    near = cKDTree(unit_vectors(ra, dec)).sparse_distance_matrix(
-        cKDTree(centres), 2 * np.sin(radius / 2), output_type="ndarray"
-    )
-    galaxy, field = near["i"], near["j"]
-    found = []
-    for order, band in enumerate(BANDS):
-        terms, margin = _band_terms(fields, band)
-        pixels = grid_on_frame(ra[galaxy], dec[galaxy], node[field], incl[field], terms[:, field])
-        for value in np.unique(margin):
-            kept = covers(pixels, value) & (margin[field] == value)
-            found.append((galaxy[kept], field[kept], np.full(kept.sum(), order)))
-    galaxy, field, band = (np.concatenate(part) for part in zip(*found, strict=True))
-    table = fields.loc[field, ["run", "camcol", "field"]].reset_index(drop=True)
-    table.insert(0, "galaxy", galaxy)
-    table["band"] = band
-    table = table.sort_values(["galaxy", "band", "run", "camcol", "field"], ignore_index=True)
-    table["band"] = np.array(list(BANDS), dtype=object)[table["band"]]
+    circle = ra, dec, fields["node"].to_numpy(float), fields["incl"].to_numpy(float)
+    terms = {band: _band_terms(fields, band) for band in BANDS}
+    centres, chord = _circles(fields)
+    tree = cKDTree(centres)
+    parts = []
+    for start in range(0, len(ra), GALAXIES_AT_ONCE):
+        some = slice(start, start + GALAXIES_AT_ONCE)
+        near = cKDTree(unit_vectors(ra[some], dec[some])).sparse_distance_matrix(tree, chord, output_type="ndarray")
+        parts.append(_overlaps(near["i"] + start, near["j"], circle, terms))
+    galaxy, band, field = np.concatenate(parts, axis=1) if parts else np.empty((3, 0), np.int32)
+    del parts
+    table = pd.DataFrame({"galaxy": galaxy.astype(np.int64)})
+    for name in ("run", "camcol", "field"):
+        table[name] = fields[name].to_numpy()[field]
+    table["band"] = np.array(list(BANDS), dtype=object)[band]
     return table
+
+
+def _overlaps(galaxy, field, circle, terms):
+    """Those of pairs (galaxy, field) that overlap, as int32 rows galaxy, band, field, in that order."""
+    ra, dec, node, incl = circle
+    place = great_circle(ra[galaxy], dec[galaxy], node[field], incl[field])
+    found = []
+    for order, (values, margin) in enumerate(terms.values()):
+        kept = covers(_on_frame(*place, values[:, field]), margin[field])
+        found.append(np.stack([galaxy[kept], np.full(kept.sum(), order), field[kept]]).astype(np.int32))
+    found = np.concatenate(found, axis=1)
+    return found[:, np.lexsort(found[::-1])]
