@@ -60,7 +60,8 @@ def query_galaxies(archive, folder, region=None) -> pd.DataFrame:
 def query_fields(archive, folder, region=None) -> pd.DataFrame:
     """Ask the archive where its fields lie on the sky.
 
-    Parameters and errors are those of `query_galaxies`; with a region, fields that reach into it are asked for.
+    Parameters and errors are those of `query_galaxies`; with a region, fields that reach into it are asked for. Where
+    `archive.window_flist` is set they are read from that file instead, as `flist.read_flist` gives them.
 
     Returns
     -------
@@ -68,6 +69,10 @@ def query_fields(archive, folder, region=None) -> pd.DataFrame:
         One row a field: fieldID, run, camcol, field, stripe, strip, node, incl, a … f (r band) and a_u … f_z (each
         band; degrees and degrees a pixel), centre and bounds, ordered by ``fieldID``: by run, camcol and field.
     """
+    if archive.window_flist is not None:
+        from sdss_photoz.archive.flist import read_flist
+
+        return read_flist(archive.window_flist, region)
     return _ask("fields", archive, folder, region)
 
 

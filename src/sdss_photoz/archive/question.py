@@ -86,17 +86,28 @@ def forget(folder, name: str) -> None:
         shutil.rmtree(kept)
 
 
-def _inside(region, table, margin):
-    """The condition that a table's ra and dec lie in a box, widened by a margin (degrees on the sky)."""
+def box(region, margin=0.0):
+    """First and last right ascension and declination (degrees) of a box widened by a margin (degrees on the sky).
+
+    Right ascension starts in [0, 360) and may end beyond 360; all of the circle is (0, 360).
+    """
     low, high = max(region.dec[0] - margin, -90.0), min(region.dec[1] + margin, 90.0)
-    condition = f"({table}.dec BETWEEN {low:.6f} AND {high:.6f})"
     widened = margin / max(np.cos(np.radians(max(abs(low), abs(high)))), 1e-9)
     first, last = region.ra
-    if (last - first) % 360 + 2 * widened >= 360 or last - first >= 360:
+    wide = (last - first) % 360 + 2 * widened
+    if wide >= 360 or last - first >= 360:
+        return (0.0, 360.0), (low, high)
+    return ((first - widened) % 360, (first - widened) % 360 + wide), (low, high)
+
+
+def _inside(region, table, margin):
+    """The condition that a table's ra and dec lie in a box, widened by a margin (degrees on the sky)."""
+    (first, last), (low, high) = box(region, margin)
+    condition = f"({table}.dec BETWEEN {low:.6f} AND {high:.6f})"
+    if last - first >= 360:
         return condition
-    first, last = (first - widened) % 360, (last + widened) % 360
-    join = "AND" if first <= last else "OR"
-    return f"({table}.ra >= {first:.6f} {join} {table}.ra <= {last:.6f}) AND {condition}"
+    join = "AND" if last < 360 else "OR"
+    return f"({table}.ra >= {first:.6f} {join} {table}.ra <= {last % 360:.6f}) AND {condition}"
 
 
 def read_answer(body: bytes) -> pd.DataFrame:
