@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 import tenacity
+import urllib3
 from filelock import FileLock
 
 from sdss_photoz import __version__
@@ -19,7 +20,10 @@ CONNECT_SECONDS = 20
 LONGEST_PAUSE = 300  # seconds
 LARGEST_ANSWER = 2_000_000_000  # bytes of a table: half a million rows of the widest query are 0.5 GB
 PIECE = 1 << 20  # bytes
+MOST_REDIRECTS = 5
+NOWHERE = (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)
 
+_SILENCE = urllib3.exceptions.ReadTimeoutError  # in mid-body requests calls it a ConnectionError
 _threads = threading.local()
 
 
@@ -32,17 +36,24 @@ class Faltering(Exception):
 
 
 class Answer(NamedTuple):
-    """What came back: HTTP status, and the body."""
+    """What came back: HTTP status, headers, the body, and the status in words."""
 
     status: int
     headers: requests.structures.CaseInsensitiveDict
     body: bytes
+    reason: str = ""
+
+    @property
+    def status_code(self) -> int:
+        """The status under the name that it has in requests."""
+        return self.status
 
 
 def session() -> requests.Session:
     """A session for each thread, so that connections are used again."""
     if not hasattr(_threads, "session"):
         _threads.session = requests.Session()
+        _threads.session.max_redirects = MOST_REDIRECTS
         _threads.session.headers.update({"User-Agent": f"sdss-photoz/{__version__}", "Accept-Encoding": "identity"})
     return _threads.session
 
@@ -66,7 +77,7 @@ def patient(archive, label: str) -> tenacity.Retrying:
         print(f"{label}: {explain(error)}; asked again in {state.next_action.sleep:.1f} s", file=sys.stderr)
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((Faltering, requests.RequestException)),
+        retry=tenacity.retry_if_exception(_may_pass),
         wait=_wait,
         stop=tenacity.stop_after_delay(60 * archive.patience_minutes),
         before_sleep=tell,
@@ -74,7 +85,17 @@ def patient(archive, label: str) -> tenacity.Retrying:
     )
 
 
+def _may_pass(error):
+    """Whether asking again may help: not where the request itself is none, a ValueError of requests."""
+    return isinstance(error, Faltering | requests.RequestException) and not isinstance(error, ValueError)
+
+
 _growing = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_PAUSE, jitter=0.5)
+
+
+def _may_pass(error) -> bool:
+    """Whether asking again may help: not where an address, or a redirect, leads to no web server at all."""
+    return isinstance(error, (Faltering, requests.RequestException)) and not isinstance(error, NOWHERE)
 
 
 def _wait(state):
@@ -83,7 +104,7 @@ def _wait(state):
 
 def explain(error: Exception) -> str:
     """A few words for an error of requests or a `Faltering`; they hold no header, so no credential."""
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), _SILENCE):
         return "no answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke in mid-answer"
@@ -133,26 +154,65 @@ def request(method: str, url: str, archive, label: str, **options) -> Answer:
     UserError
         Where patience ends: it names the host and the last failure.
     """
+
+    def attempt():
+        answer = once(method, url, archive, **options)
+        check_status(answer)
+        return answer
+
+    return insist(attempt, url, archive, label)
+
+
+def insist(attempt, url: str, archive, label: str):
+    """Call a function until it raises neither `Faltering` nor an error of requests; give what it returns.
+
+    Parameters
+    ----------
+    attempt : callable
+        Takes nothing, and asks once.
+    url, archive, label
+        As for `request`.
+
+    Raises
+    ------
+    UserError
+        Where patience ends: it names the host and the last failure, and has no other error behind it, for that one
+        would hold the request with its headers.
+    """
     try:
-        return patient(archive, label)(_once, method, url, archive.timeout_seconds, options)
+        return patient(archive, label)(attempt)
+    except ValueError as error:
+        if not isinstance(error, requests.RequestException):
+            raise
+        sentence = f"{label}: {url} is no address to ask: set the key of the archive block that gives it."
     except (Faltering, requests.RequestException) as error:
-        raise UserError(
+        sentence = (
             f"{label}: {urlsplit(url).netloc} did not answer in {archive.patience_minutes:g} minutes "
             f"({explain(error)}): see that it can be reached and run again; what came is kept."
-        ) from None
+        )
+    raise UserError(sentence)
 
 
-def _once(method, url, timeout, options):
-    with session().request(
-        method, url, stream=True, timeout=(min(CONNECT_SECONDS, timeout), timeout), allow_redirects=False, **options
-    ) as response:
-        check_status(response)
+def once(method: str, url: str, archive, **options) -> Answer:
+    """Ask a single time, and read the whole answer, whatever its status.
+
+    Parameters are those of `request`.
+
+    Raises
+    ------
+    requests.RequestException
+        Where no answer comes, or it breaks off.
+    UserError
+        Where it is larger than any table.
+    """
+    timeout = (min(CONNECT_SECONDS, archive.timeout_seconds), archive.timeout_seconds)
+    with session().request(method, url, stream=True, timeout=timeout, allow_redirects=False, **options) as response:
         body = bytearray()
         for piece in response.iter_content(PIECE):
             body += piece
             if len(body) > LARGEST_ANSWER:
                 raise UserError(f"{urlsplit(url).netloc} sent more than {LARGEST_ANSWER:,} bytes: it is no table.")
-        return Answer(response.status_code, response.headers, bytes(body))
+        return Answer(response.status_code, response.headers, bytes(body), response.reason)
 
 
 class Pace:
