@@ -10,6 +10,7 @@ from sdss_photoz.errors import UserError
 
 COMMANDS = {
     "cutouts": ("sdss_photoz.cubes.cutouts", "make cubes for a table of positions from a folder of frames"),
+    "serve": ("sdss_photoz.embedded.serve", "serve the archive of an embedded run over HTTP"),
     "evaluate": ("sdss_photoz.evaluation.table", "score the redshifts of any table"),
 }
 

@@ -24,3 +24,15 @@ def to_csv(table: pd.DataFrame) -> str:
     text = io.StringIO()
     pd.DataFrame(printed).to_csv(text, index=False, na_rep="null", lineterminator="\n")
     return text.getvalue()
+
+
+def to_values(table: pd.DataFrame) -> list[list]:
+    """Rows of a table as JSON has them: numbers with the digits of the services, NULL as None."""
+    printed = {}
+    for name in table:
+        column = table[name]
+        if str(column.dtype) in DIGITS:
+            column = pd.Series([float(DIGITS[str(column.dtype)] % value) for value in column], dtype=float)
+        values = column.astype(object)
+        printed[name] = values.where(values.notna(), None).tolist()
+    return [list(row) for row in zip(*printed.values(), strict=True)]

@@ -6,12 +6,12 @@ from sdss_photoz.embedded.schema import PHOTO_FLAGS, PHOTO_TYPES
 from sdss_photoz.errors import UserError
 
 ENUMERATIONS = {"fphotoflags": PHOTO_FLAGS, "fphototype": PHOTO_TYPES}
-MACROS = {"fdistancearcmineq"}  # the survey's functions that are written in DuckDB's SQL
+MACROS = {"fdistancearcmineq", "fphototypen"}  # the survey's functions that are written in DuckDB's SQL
 KNOWN = (  # functions whose meaning is the same, or is made so by tsql
     *(exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.Stddev, exp.Abs, exp.Floor, exp.Ceil, exp.Round, exp.Sqrt),
     *(exp.Pow, exp.Exp, exp.Ln, exp.Log, exp.Sin, exp.Cos, exp.Tan, exp.Asin, exp.Acos, exp.Atan, exp.Atan2),
     *(exp.Degrees, exp.Radians, exp.Pi, exp.Sign, exp.Coalesce, exp.Nullif, exp.Case, exp.If, exp.Cast, exp.Convert),
-    *(exp.Upper, exp.Lower, exp.And, exp.Or, exp.Xor, exp.Exists, exp.Any),
+    *(exp.Upper, exp.Lower, exp.And, exp.Or, exp.Xor, exp.Exists, exp.Any, exp.RowNumber),
 )
 
 

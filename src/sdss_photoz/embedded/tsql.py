@@ -6,7 +6,9 @@ name: a statement either means what it means in SQL Server or fails with one sen
 """
 
 import difflib
+import itertools
 import re
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import duckdb
@@ -16,11 +18,13 @@ import sqlglot
 from sqlglot import exp
 
 from sdss_photoz.embedded.refusals import ENUMERATIONS, check_aliases, check_constructs, check_into, refuse
+from sdss_photoz.embedded.schema import PHOTO_TYPES
 from sdss_photoz.errors import UserError
 
 _INTEGERS = {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT, exp.DType.UTINYINT}
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between)
-_SETTINGS = """
+_TYPE_NAMES = " ".join(f"WHEN {value} THEN '{name}'" for name, value in PHOTO_TYPES.items())
+_SETTINGS = f"""
 SET threads = 1;
 SET default_collation = 'NOCASE';
 SET integer_division = true;
@@ -29,14 +33,16 @@ CREATE OR REPLACE TEMP MACRO whole_of(x, kind) AS
 CREATE OR REPLACE TEMP MACRO fDistanceArcMinEq(ra1, dec1, ra2, dec2) AS
   120 * degrees(asin(sqrt(pow(sin(radians(dec2 - dec1) / 2), 2)
     + cos(radians(dec1)) * cos(radians(dec2)) * pow(sin(radians(ra2 - ra1) / 2), 2))));
+CREATE OR REPLACE TEMP MACRO fPhotoTypeN(kind) AS CASE kind {_TYPE_NAMES} END;
 """
 
 
 class Statement(NamedTuple):
-    """A translated query: DuckDB's `sql`, and the name after INTO (None without one)."""
+    """A translated query: DuckDB's `sql`, the name after INTO (None without one), the columns' names as written."""
 
     sql: str
     into: str | None
+    names: list[str]
 
 
 def _parse(tsql):
@@ -126,6 +132,7 @@ def translate(connection, tsql: str) -> Statement:
     """
     tree = _parse(tsql)
     check_constructs(tree)
+    names = _names_as_written(tree)
     tables = _tables(connection)
     named = {table.name.lower() for table in tree.find_all(exp.Table)}
     check_aliases(tree, set().union(*(tables[name] for name in named & tables.keys())))
@@ -143,7 +150,24 @@ def translate(connection, tsql: str) -> Statement:
             )
         table.set("db", None)
         table.set("catalog", None)
-    return Statement(_mend(tree).sql("duckdb"), into)
+    return Statement(_mend(tree).sql("duckdb"), into, names)
+
+
+def _names_as_written(tree):
+    """Names of the answer's columns, those without one as Column1, Column2, …; empty where a * stands for some."""
+    if any(isinstance(p, exp.Star) or (isinstance(p, exp.Column) and p.is_star) for p in tree.selects):
+        return []
+    nameless = itertools.count(1)
+    return [
+        p.alias_or_name if isinstance(p, exp.Alias | exp.Column) else f"Column{next(nameless)}" for p in tree.selects
+    ]
+
+
+def _rename(given, statement):
+    """Names of the answer's columns: DuckDB has the case of the table's, SQL Server that of the query."""
+    if len(set(statement.names)) < len(given):  # a * or a repeated name
+        return given
+    return statement.names
 
 
 def _names(connection):
@@ -174,6 +198,24 @@ def _rows(connection, sql):
     return table
 
 
+@contextmanager
+def _asking(database):
+    """A connection with the meaning of SQL Server; DuckDB's complaints become sentences."""
+    opened = not isinstance(database, duckdb.DuckDBPyConnection)
+    try:
+        connection = duckdb.connect(str(database), read_only=True) if opened else database
+    except duckdb.Error as error:
+        raise UserError(f"the catalogue {database} cannot be opened: {str(error).splitlines()[0]}") from None
+    try:
+        connection.execute(_SETTINGS)
+        yield connection
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.DataError) as error:
+        raise UserError(_sentence(error)) from None
+    finally:
+        if opened:
+            connection.close()
+
+
 def run(database, tsql: str) -> pd.DataFrame:
     """Answer one T-SQL query as the archive would.
 
@@ -194,16 +236,25 @@ def run(database, tsql: str) -> pd.DataFrame:
     UserError
         One sentence: what is not understood, or the table, column or function that does not exist.
     """
-    opened = not isinstance(database, duckdb.DuckDBPyConnection)
-    try:
-        connection = duckdb.connect(str(database), read_only=True) if opened else database
-    except duckdb.Error as error:
-        raise UserError(f"the catalogue {database} cannot be opened: {str(error).splitlines()[0]}") from None
-    try:
-        connection.execute(_SETTINGS)
-        return _rows(connection, translate(connection, tsql).sql)
-    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.DataError) as error:
-        raise UserError(_sentence(error)) from None
-    finally:
-        if opened:
-            connection.close()
+    with _asking(database) as connection:
+        statement = translate(connection, tsql)
+        table = _rows(connection, statement.sql)
+        return table.set_axis(_rename(list(table), statement), axis=1)
+
+
+def rows_into(database, tsql: str):
+    """Answer one T-SQL query with rows that keep their types, for a table that is made of them.
+
+    Parameters and errors are those of `run`.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows.
+    str or None
+        The name after INTO.
+    """
+    with _asking(database) as connection:
+        statement = translate(connection, tsql)
+        rows = connection.sql(statement.sql).to_arrow_table()
+        return rows.rename_columns(_rename(rows.column_names, statement)), statement.into

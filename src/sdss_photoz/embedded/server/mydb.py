@@ -1,0 +1,97 @@
+"""MyDB: the tables that batch queries made."""
+
+import re
+import threading
+import time
+
+import duckdb
+import pandas as pd
+import pyarrow
+
+from sdss_photoz.embedded import tsql
+from sdss_photoz.embedded.server.sqlserver import SqlError, messages
+
+TICKS_OF_1970 = 621_355_968_000_000_000  # of 100 ns since the year 1
+_DROP = re.compile(
+    r"(?i)^\s*DROP\s+TABLE\s+(?P<exists>IF\s+EXISTS\s+)?(?:\[?\w+\]?\s*\.+\s*)*\[?(?P<name>\w+)\]?\s*;?\s*$"
+)
+
+
+class MyDB:
+    """A user's database, in memory; any thread may ask it."""
+
+    def __init__(self):
+        self._database = duckdb.connect()
+        self._made = {}  # name in lower case: name, date in ticks
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Forget all tables."""
+        self._database.close()
+
+    def make(self, name: str, rows: pyarrow.Table) -> None:
+        """Make a table of rows.
+
+        Raises
+        ------
+        SqlError
+            Where there is one of this name.
+        """
+        with self._lock:
+            self.check_free(name)
+            cursor = self._database.cursor()
+            cursor.register("rows_of_a_job", rows)
+            cursor.execute(f'CREATE TABLE "{name}" AS SELECT * FROM rows_of_a_job')
+            cursor.unregister("rows_of_a_job")
+            self._made[name.lower()] = name, TICKS_OF_1970 + time.time_ns() // 100
+
+    def check_free(self, name: str) -> None:
+        """Raise SQL Server's message where a table has this name."""
+        if name.lower() in self._made:
+            raise SqlError(f"There is already an object named '{name}' in the database.")
+
+    def free_name(self, name: str = "MyTable") -> str:
+        """A name for the answer of a query without INTO."""
+        names = (name, *(f"{name}_{i}" for i in range(len(self._made) + 1)))
+        return next(free for free in names if free.lower() not in self._made)
+
+    def drop(self, name: str) -> bool:
+        """Drop a table; False where there is none."""
+        with self._lock:
+            if name.lower() not in self._made:
+                return False
+            self._database.cursor().execute(f'DROP TABLE "{name}"')
+            del self._made[name.lower()]
+            return True
+
+    def tables(self) -> list[dict]:
+        """Date (ticks), Rows, Name and Size (kB) of every table, as the service lists them."""
+        listed = []
+        with self._lock:
+            for name, date in self._made.values():
+                rows = self._database.cursor().execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()[0]
+                listed.append({"Date": date, "Rows": rows, "Name": name, "Size": 16 * (1 + rows // 32)})
+        return listed
+
+    def ask(self, sql: str) -> pd.DataFrame:
+        """Answer one query, or drop a table.
+
+        Raises
+        ------
+        SqlError
+            SQL Server's message.
+        """
+        if dropped := _DROP.match(sql):
+            if not self.drop(dropped["name"]) and not dropped["exists"]:
+                raise SqlError(
+                    f"Msg 3701, Level 11, State 5, Line 1: Cannot drop the table '{dropped['name']}', because it does "
+                    "not exist or you do not have permission."
+                )
+            return pd.DataFrame({"Rows Affected": [0]})
+        with messages(sql), self._lock:
+            return tsql.run(self._database.cursor(), sql)
+
+    def rows_into(self, sql: str):
+        """Answer one query with rows that keep their types, and the name after INTO."""
+        with messages(sql), self._lock:
+            return tsql.rows_into(self._database.cursor(), sql)

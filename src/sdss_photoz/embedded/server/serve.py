@@ -1,0 +1,176 @@
+"""The embedded archive behind HTTP."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+from aiohttp import web
+
+from sdss_photoz.embedded.server import casjobs
+from sdss_photoz.embedded.server.casjobs import CasJobs
+from sdss_photoz.embedded.server.faults import BROKEN, Faults, send_spoiled
+from sdss_photoz.embedded.server.limits import Limits
+from sdss_photoz.embedded.server.log import Log, Request
+from sdss_photoz.embedded.server.sas import ScienceArchive
+from sdss_photoz.embedded.server.skyserver import SkyServer
+from sdss_photoz.errors import UserError
+
+LARGEST_QUERY = 1 << 24  # bytes
+
+
+class Server:
+    """A context within which the embedded archive is served, with the paths of the survey's services.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds catalog.duckdb and sas/, the root of the frames.
+    release : int
+        Data release that it stands for: names the SkyServer's pages and the context of CasJobs.
+    port : int
+        0: any that is free.
+    limits : Limits
+        Of the query services.
+    faults : Faults
+        None by default.
+    log : str or Path, optional
+        CSV of the requests.
+    host : str
+        Address to listen on; none but this machine can reach the default.
+    job_seconds : float
+        How long a batch query takes at least.
+    token_seconds : float
+        Lifetime of a token.
+
+    Attributes
+    ----------
+    url, casjobs, login, skyserver, sas : str
+        Addresses of the services.
+    requests : list of Request
+        What was asked, in the order in which it came.
+    """
+
+    def __init__(
+        self,
+        folder,
+        release: int = 12,
+        port: int = 0,
+        limits: Limits = Limits(),  # noqa: B008
+        faults: Faults | None = None,
+        log=None,
+        host: str = "127.0.0.1",
+        job_seconds: float = 0.0,
+        token_seconds: float = 86400.0,
+    ):
+        folder = Path(folder).resolve()
+        if not (folder / "catalog.duckdb").is_file():
+            raise UserError(f"{folder} holds no catalog.duckdb: it must be the archive folder of an embedded run.")
+        self.faults = faults or Faults()
+        self._host, self._port = host, port
+        self._log = Log(log)
+        self._casjobs = CasJobs(folder / "catalog.duckdb", release, limits, job_seconds, token_seconds)
+        self._services = [
+            self._casjobs,
+            SkyServer(folder / "catalog.duckdb", release, limits),
+            ScienceArchive(folder / "sas"),
+        ]
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="embedded archive", daemon=True)
+        self._started, self._failure = threading.Event(), None
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was asked, in the order in which it came."""
+        return self._log.requests
+
+    @property
+    def casjobs(self) -> str:
+        """Address of CasJobs."""
+        return self.url + casjobs.BASE
+
+    @property
+    def login(self) -> str:
+        """Address where tokens are given."""
+        return self.url + casjobs.LOGIN
+
+    @property
+    def skyserver(self) -> str:
+        """Address of the SkyServer."""
+        return self.url
+
+    @property
+    def sas(self) -> str:
+        """Address of the Science Archive Server."""
+        return self.url + "/sas"
+
+    def settings(self) -> dict[str, str]:
+        """The addresses by their configuration keys, those of `config.Archive`."""
+        return {"casjobs": self.casjobs, "login": self.login, "skyserver": self.skyserver, "sas": self.sas}
+
+    def give_token(self) -> str:
+        """A new token, as a login gives it."""
+        return self._casjobs.give_token()
+
+    def expire_tokens(self) -> None:
+        """End all tokens."""
+        self._casjobs.expire()
+
+    def __enter__(self) -> "Server":
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise UserError(
+                f"the embedded archive cannot listen on {self._host}, port {self._port}: {self._failure.strerror}."
+            )
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._casjobs.close()
+        self._log.close()
+
+    async def _serve(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(client_max_size=LARGEST_QUERY)
+        for service in self._services:
+            for method, path, kind, handler in service.routes():
+                app.router.add_route(method, path, self._answering(kind, handler))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._host, self._port)
+            await site.start()
+            port = runner.addresses[0][1]
+            self.url = f"http://{self._host}:{port}"
+            self._started.set()
+            await self._stop.wait()
+        except OSError as error:
+            self._failure = error
+            self._started.set()
+        finally:
+            await runner.cleanup()
+
+    def _answering(self, kind, handler):
+        """A handler that answers a request, with the fault that is dealt to it, and puts it on record."""
+
+        async def answering(request):
+            with self._log.request(kind, request.method, request.path) as record:
+                wire, job = self.faults.deal(kind)
+                record.fault = " ".join(filter(None, (wire, job)))
+                if wire == "hang":
+                    await self._stop.wait()
+                    return web.Response()
+                if wire == "expired":
+                    self._casjobs.expire(request.headers.get("X-Auth-Token"))
+                spoiled = wire in BROKEN
+                answer = await handler(request, job) if wire is None or spoiled else self.faults.refusal(wire)
+                record.status, record.bytes = answer.status, len(answer.body or b"")
+                if spoiled:
+                    record.bytes = await send_spoiled(request, answer, wire)
+                    return answer
+                await answer.prepare(request)
+                await answer.write_eof()
+                return answer
+
+        return answering

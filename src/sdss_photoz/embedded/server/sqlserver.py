@@ -1,0 +1,82 @@
+"""What SQL Server says where a query fails."""
+
+import re
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from sdss_photoz.errors import UserError
+
+TIMEOUT = (
+    "Timeout expired. The timeout period elapsed prior to completion of the operation or the server is not responding."
+)
+_COMPLAINTS = (  # the embedded archive's sentence, the number and the text of SQL Server's message
+    (r'column "(\w+)" not found', 207, "Invalid column name '{}'."),
+    (r'Column "(\w+)" referenced', 207, "Invalid column name '{}'."),
+    (r'does not have a column named "(\w+)"', 207, "Invalid column name '{}'."),
+    (r"(\w+) is an alias of the same SELECT", 207, "Invalid column name '{}'."),
+    (r"has no table (\w+)", 208, "Invalid object name '{}'."),
+    (r'table "(\w+)" not found', 4104, 'The multi-part identifier "{}" could not be bound.'),
+)
+
+
+class SqlError(Exception):
+    """A query failed; the text is the server's message."""
+
+
+def message(error: UserError, sql: str) -> str:
+    """SQL Server's message for a sentence of the embedded archive, with the line of the query that it is about.
+
+    Sentences about what the embedded archive does not answer are passed on as they are.
+    """
+    for pattern, number, text in _COMPLAINTS:
+        if found := re.search(pattern, str(error)):
+            return f"Msg {number}, Level 16, State 1, Line {_line(found[1], sql)}: {text.format(found[1])}"
+    if "is not T-SQL" in str(error):
+        place = re.search(r"Line (\d+), Col: (\d+)", str(error))
+        return (
+            f"Msg 102, Level 15, State 1, Line {place[1] if place else 1}: Incorrect syntax near '{_near(place, sql)}'."
+        )
+    return str(error)
+
+
+def _line(name, sql):
+    """Number of the first line that has a name outside comments."""
+    lines = re.sub(r"--.*", "", sql).split("\n")
+    return next((i for i, line in enumerate(lines, 1) if re.search(rf"(?i)\b{re.escape(name)}\b", line)), 1)
+
+
+def _near(place, sql):
+    """The word before a place that sqlglot names by line and column."""
+    if place is None:
+        return ""
+    words = sql.split("\n")[int(place[1]) - 1][: int(place[2])].split()
+    return words[-1] if words else ""
+
+
+@contextmanager
+def messages(sql: str):
+    """Turn sentences of the embedded archive into SQL Server's messages."""
+    try:
+        yield
+    except UserError as error:
+        raise SqlError(message(error, sql)) from None
+    except duckdb.InterruptException:
+        raise SqlError(TIMEOUT) from None
+
+
+@contextmanager
+def catalogue(path: Path, seconds: float | None = None):
+    """A connection to the catalogue, whose query is interrupted after some seconds."""
+    connection = duckdb.connect(str(path), read_only=True)
+    timer = threading.Timer(seconds, connection.interrupt) if seconds is not None else None
+    try:
+        if timer is not None:
+            timer.start()
+        yield connection
+    finally:
+        if timer is not None:
+            timer.cancel()
+        connection.close()
