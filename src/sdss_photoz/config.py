@@ -298,6 +298,11 @@ class Config(Block):
         """Folder where fetched frames are kept."""
         return Path(self.archive.mirror or self.folder / "archive" / "sas")
 
+    @property
+    def frames_come_later(self) -> bool:
+        """Whether each cubes job fetches its own frames: they are not kept, and the archive is no folder."""
+        return not self.frames.keep and not self.sas.startswith("file:")
+
 
 def _known_keys(model, path):
     """Keys that are allowed at the place `path` (a tuple of keys) of a model; empty where any key is."""

@@ -56,7 +56,7 @@ def test_field_number_in_the_header_is_ahead_by_the_filters_that_came_before(rea
     for band in "ugriz":  # real headers of field 122 say FRAME = 126, 130, 122, 124, 128
         with OpenFrame(real_frame(2820, 3, 122, band), frame=Frame(2820, 3, 122, band)):
             pass
-        with pytest.raises(UserError, match="holds another frame than its name says"):
+        with pytest.raises(UserError, match="holds another frame: its header says run 2820"):
             OpenFrame(real_frame(2820, 3, 122, band), frame=Frame(2820, 3, 121, band))
 
 
@@ -152,13 +152,13 @@ def test_frame_of_another_shape_is_refused(tmp_path, write_frame):
     with pytest.raises(UserError, match=r"1361 x 2048 pixels .* 1489 x 2048"):
         read_frame(path)
     content = path.read_bytes()
-    for axis, said in [(b"NAXIS1  = 'wide'".ljust(80), "1361 x wide"), (b"COMMENT".ljust(80), "of 1361 pixels")]:
+    for axis, said in [(b"NAXIS1  = 'wide'".ljust(80), "1361 x wide"), (b"COMMENT".ljust(80), "says 1361 pixels")]:
         place = content.index(b"NAXIS1  =")
         path.write_bytes(content[:place] + axis + content[place + 80 :])
-        with pytest.raises(UserError, match=f"holds an image .*{said}"):
+        with pytest.raises(UserError, match=f"holds another image: .*{said}"):
             read_frame(path)
     fits.PrimaryHDU().writeto(path, overwrite=True)
-    with pytest.raises(UserError, match="holds an image of no pixels"):
+    with pytest.raises(UserError, match="says no pixels"):
         read_frame(path)
 
 

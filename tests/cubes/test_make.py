@@ -112,7 +112,7 @@ def test_frame_under_a_wrong_name_is_named(tmp_path, sky, write_frame):
     write_frame(tmp_path / "sas" / wrong.path(), LOW, BOTH[0])
     overlaps = overlap_table(frames=[wrong])
     listed = overlaps.drop(columns="galaxy").drop_duplicates().assign(state="ok")
-    with pytest.raises(UserError, match=r"frame-r-000777-1-0011.fits.bz2 holds another frame .* run 94"):
+    with pytest.raises(UserError, match=r"frame-r-000777-1-0011.fits.bz2 holds another frame: .* run 94"):
         run(tmp_path, tmp_path / "sas", galaxies(), overlaps, listed)
 
 
@@ -159,7 +159,8 @@ def test_galaxy_is_stacked_and_let_go_as_soon_as_its_last_frame_was_read(sky, mo
     monkeypatch.setattr(make, "median_stack", lambda layers: events.append("stack") or median_stack(layers))
     overlaps = [(Frame(94, 1, 11 + k, "r"), np.array([k, k + 1])) for k in range(6)]
     flux, depth = np.empty((7, 64, 64, 5), "f4"), np.empty((7, 5), "u2")
-    counts, _ = stack_cubes(np.full(7, 180.0), np.full(7, 30.0), overlaps, lambda _: path, flux, depth)
+    copies = lambda _: (path for _ in [0])
+    counts, _ = stack_cubes(np.full(7, 180.0), np.full(7, 30.0), overlaps, copies, flux, depth)
     assert counts[:, 2].tolist() == [1, 2, 2, 2, 2, 2, 1]
     assert events == [event for k in range(6) for event in (f"read {11 + k}", "stack")] + ["stack"]
 

@@ -42,6 +42,7 @@ rule query_galaxies:
     resources:
         mem_mb=4000,
         runtime=1500,
+        archive_connections=1,
     params:
         asked=asked_of_archive(but=["window_flist"]),
         version=VERSION["archive"],
@@ -67,6 +68,7 @@ rule query_fields:
     resources:
         mem_mb=4000,
         runtime=1500,
+        archive_connections=1,
     params:
         asked=asked_of_archive(),
         version=VERSION["archive"],
@@ -76,12 +78,38 @@ rule query_fields:
         "../scripts/query_fields.py"
 
 
+# Count the frames that the run needs, and refuse a large transfer that the archive's help desk was not told of.
+rule plan_frames:
+    input:
+        galaxies=f"{RUN}/sample/galaxies.parquet",
+        fields=rules.query_fields.output.fields,
+    output:
+        plan=f"{RUN}/archive/plan.json",
+    log:
+        f"{RUN}/logs/plan_frames.log",
+    benchmark:
+        f"{RUN}/benchmarks/plan_frames.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        version=VERSION["archive"],
+    message:
+        "Counting frames"
+    script:
+        "../scripts/plan_frames.py"
+
+
 # Have every frame that one chunk of galaxies needs at hand, whole, and list them.
 rule download_frames:
     input:
         archive=rules.build_embedded_archive.output.frames if EMBEDDED else [],
         galaxies=f"{RUN}/sample/galaxies.parquet",
         fields=rules.query_fields.output.fields,
+        plan=rules.plan_frames.output.plan,
     output:
         manifest=f"{RUN}/archive/frames/chunk-{{chunk}}.parquet",
     log:
@@ -94,6 +122,7 @@ rule download_frames:
     resources:
         mem_mb=2000,
         runtime=600,
+        archive_connections=0 if CONFIG.frames_come_later else CONFIG.archive.connections,
     params:
         release=CONFIG.archive.release,
         version=VERSION["archive"],

@@ -49,6 +49,7 @@ rule make_cubes:
     resources:
         mem_mb=4000,
         runtime=240,
+        archive_connections=CONFIG.archive.connections if CONFIG.frames_come_later else 0,
     params:
         release=CONFIG.archive.release,
         version=VERSION["cubes"],

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sdss_photoz.archive.frames import manifest
+from sdss_photoz.archive.frames import later, manifest
 from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
 from sdss_photoz.sample.footprint import fields_near, overlapping_frames
@@ -14,12 +14,17 @@ with stage(snakemake):
     galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
     ra, dec = galaxies["ra"], galaxies["dec"]
     overlaps = overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec))
-    table = manifest(
-        overlaps,
-        sas=config.sas,
-        mirror=config.mirror,
-        release=snakemake.params.release,
-        missing_fraction=config.archive.missing_fraction,
-        label=f"frames of chunk {chunk}",
-    )
+    if config.frames_come_later:
+        table = later(overlaps, snakemake.params.release)
+    else:
+        table = manifest(
+            overlaps,
+            sas=config.sas,
+            mirror=config.mirror,
+            release=snakemake.params.release,
+            archive=config.archive,
+            missing_fraction=config.archive.missing_fraction,
+            workers=snakemake.resources.archive_connections,
+            label=f"frames of chunk {chunk}",
+        )
     write_parquet(snakemake.output.manifest, table)

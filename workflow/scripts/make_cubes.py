@@ -24,6 +24,10 @@ with stage(snakemake):
         sas=config.sas,
         mirror=config.mirror,
         release=snakemake.params.release,
+        archive=config.archive,
+        scratch=config.folder / "cubes" / "scratch" / f"chunk-{chunk}",
+        scratch_gb=config.frames.scratch_gb,
+        connections=max(snakemake.resources.archive_connections, 1),
         threads=snakemake.threads,
     )
     write_parquet(snakemake.output.quality, quality)

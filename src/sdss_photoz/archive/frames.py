@@ -1,31 +1,29 @@
 """Corrected frames from the Science Archive Server or a mirror of it: one function opens every frame."""
 
-import bz2
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
-import requests
 from filelock import FileLock
 
-from sdss_photoz import __version__, files
+from sdss_photoz import files
+from sdss_photoz.archive.fetch import FULL, Refused, fetch
+from sdss_photoz.archive.flaws import NO_BZIP2, NO_END, ends_whole, flaw
+from sdss_photoz.archive.http import Faltering
+from sdss_photoz.config import Archive
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
-from sdss_photoz.survey import Frame
+from sdss_photoz.survey import BANDS, Frame
 
 OK = "ok"
-ATTEMPTS = 4
-FIRST_PAUSE = 1.0  # seconds before the second attempt; doubles with each
-TIMEOUT = (20, 60)  # seconds to connect, and between two pieces
-PIECE = 1 << 20  # bytes
-BZIP2_END = 0x177245385090  # 48 bits that close a bzip2 stream, followed by its CRC of 32, at any bit
-GONE = (404, 410)
-FRAMES_LATER = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}  # the sky drifts over the filters in this order
+LATER = "later"  # the cubes job fetches it
+LARGEST = 32_000_000  # bytes: a frame has 12.7 MB before compression and about 3 MB after it
+COLUMNS = ["run", "camcol", "field", "band", "path", "bytes", "sha256", "state"]
 
-_threads = threading.local()
+_DEFAULT = Archive()
 
 
 class Missing(UserError):
@@ -39,15 +37,12 @@ class Missing(UserError):
         )
 
 
-class _Attempt(Exception):
-    """One attempt to fetch failed in a way that another one may mend."""
-
-
-def ensure(frame: Frame, mirror, sas: str, release: int = 12) -> Path:
+def ensure(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive = _DEFAULT) -> Path:
     """Give the path of a whole frame, fetching it where the mirror has none.
 
-    An archive that is a folder (file://) is read in place. From an http(s) archive a frame is fetched to a temporary
-    name in the mirror, verified and renamed, under a lock of its own, so that any number of jobs may ask for it.
+    An archive that is a folder (file://) is read in place. From an http(s) archive a frame is fetched to another
+    name in the mirror, verified and renamed, under a lock of its own, so that any number of jobs may ask for it. What
+    came before a kill is not fetched again.
 
     Parameters
     ----------
@@ -59,6 +54,8 @@ def ensure(frame: Frame, mirror, sas: str, release: int = 12) -> Path:
         Root of the archive: file:// or http(s):// URL.
     release : int
         Data release.
+    archive : config.Archive
+        Timeouts and patience.
 
     Returns
     -------
@@ -68,28 +65,45 @@ def ensure(frame: Frame, mirror, sas: str, release: int = 12) -> Path:
     Raises
     ------
     Missing
-        Where the archive has no such frame, or a damaged one.
+        Where the archive has no such frame, or a wrong one.
     UserError
-        Where the archive cannot be reached.
+        Where the archive cannot be reached, or the mirror cannot be read, written or is full.
     """
     root = archive_folder(sas)
-    if root is not None:
-        path = root / frame.path(release)
-        if not path.is_file():
-            raise Missing(frame, "not in the archive")
-        if not ends_whole(path):
-            raise Missing(frame, "truncated in the archive: its end is missing")
-        return path
-    path = Path(mirror) / frame.path(release)
-    if ends_whole(path):
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        if not ends_whole(path):  # another job may have fetched it while this one waited
-            for leftover in path.parent.glob(f".{path.name}.*.part"):
-                leftover.unlink()
-            _fetch(frame, f"{sas.rstrip('/')}/{frame.path(release)}", path)
+    path = Path(mirror if root is None else root) / frame.path(release)
+    with _disk_in_one_sentence(path):
+        if ends_whole(path):
+            return path
+        if root is not None:
+            raise Missing(
+                frame, "truncated in the archive: its end is missing" if path.exists() else "not in the archive"
+            )
+        with _alone(path):
+            if not ends_whole(path):  # another job may have fetched it while this one waited
+                _fetch(frame, path, sas, release, archive)
     return path
+
+
+def renew(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive = _DEFAULT) -> Path:
+    """Fetch a frame once more, for the mirror's copy is damaged; it is replaced when a verified one has come.
+
+    Parameters, result and errors are those of :func:`ensure`; the archive must be http(s).
+    """
+    path = Path(mirror) / frame.path(release)
+    with _disk_in_one_sentence(path), _alone(path):
+        _fetch(frame, path, sas, release, archive)
+    return path
+
+
+def copies(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive = _DEFAULT):
+    """Yield the path of a frame and, to a caller that found it damaged and comes back, one that was fetched anew.
+
+    An archive that is a folder is never written to: it has one copy. Parameters and errors are those of
+    :func:`ensure`.
+    """
+    yield ensure(frame, mirror, sas, release, archive)
+    if archive_folder(sas) is None:
+        yield renew(frame, mirror, sas, release, archive)
 
 
 def archive_folder(sas: str) -> Path | None:
@@ -108,97 +122,68 @@ def archive_folder(sas: str) -> Path | None:
     raise UserError(f"archive.sas is {sas!r}, but must be a file:/// or http(s):// URL.")
 
 
-def ends_whole(path) -> bool:
-    """Whether a file exists and ends as a bzip2 stream does: a truncated one does not."""
+def _fetch(frame: Frame, path: Path, sas: str, release: int, archive: Archive) -> None:
+    def wrong(part: Path, measured: bool) -> str | None:
+        reason = flaw(part, frame)
+        if reason == NO_BZIP2 or (reason == NO_END and not measured):  # an error page, or a broken connection
+            part.unlink()
+            raise Faltering(f"the answer is {reason}")
+        return reason
+
     try:
-        with open(path, "rb") as file:
-            file.seek(-11, 2)
-            end = int.from_bytes(file.read(), "big")
-    except OSError:
-        return False
-    return any((end >> (32 + padding)) & (2**48 - 1) == BZIP2_END for padding in range(8))
+        fetch(f"{sas.rstrip('/')}/{frame.path(release)}", path, archive, wrong, LARGEST)
+    except Refused as refused:
+        raise Missing(frame, str(refused)) from None
 
 
-def flaw(path, frame: Frame) -> str | None:
-    """What is wrong with a frame's file, in a few words; None where its two ends and its header are right.
-
-    The pixels between are checked where they are decompressed: each bzip2 block has a CRC.
-    """
-    with open(path, "rb") as file:
-        magic = file.read(3)
-    if magic != b"BZh":
-        return "not a bzip2 file"
-    if not ends_whole(path):
-        return "truncated: its end is missing"
-    try:
-        with bz2.open(path) as file:  # a third of indexed_bzip2's time for the first block, and without the GIL
-            header = file.read(2880 * 4)
-    except (OSError, EOFError):
-        return "damaged: its first block does not decompress"
-    if not header.startswith(b"SIMPLE  ="):
-        return "not a FITS file"
-    cards = {header[start : start + 8]: header[start + 10 : start + 80] for start in range(0, len(header), 80)}
-    run, camcol, number, band = (
-        cards.get(key, b"").split(b"/")[0].strip(b" '").decode("ascii", "replace")
-        for key in (b"RUN     ", b"CAMCOL  ", b"FRAME   ", b"FILTER  ")
-    )
-    numbers = [int(text) if text.isdigit() else -1 for text in (run, camcol, number)]
-    if not is_named(frame, *numbers, band):
-        return f"another frame: its header says run {run}, camcol {camcol}, frame {number}, filter {band}"
-    return None
-
-
-def is_named(frame: Frame, run: int, camcol: int, number: int, band: str) -> bool:
-    """Whether a header's RUN, CAMCOL, FRAME and FILTER are those of a frame.
-
-    FRAME counts the camera's frames: the sky of one field passes the five filters one after the other, so it is the
-    field's number in r and 2, 4, 6 and 8 more in i, u, z and g.
-    """
-    expected = (frame.run, frame.camcol, frame.field + FRAMES_LATER[frame.band], frame.band)
-    return (run, camcol, number, band) == expected
-
-
-def _fetch(frame: Frame, url: str, path: Path) -> None:
-    """Fetch a frame, with patience for an archive that falters."""
-    for attempt in range(ATTEMPTS):
+@contextmanager
+def _alone(path: Path):
+    """Keep other jobs from fetching the same file; nothing but the file stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock):
         try:
-            with files.whole(path) as part:
-                _download(frame, url, part)
-                wrong = flaw(part, frame)
-                if wrong in ("not a bzip2 file", "truncated: its end is missing"):
-                    raise _Attempt(f"the answer is {wrong}")  # an error page, or a broken connection
-                if wrong is not None:
-                    raise Missing(frame, wrong)
-            return
-        except (_Attempt, requests.RequestException) as error:
-            if attempt == ATTEMPTS - 1:
-                raise UserError(
-                    f"{url} could not be fetched in {ATTEMPTS} attempts ({error}): see that the archive can be "
-                    "reached and run again; what was fetched is kept."
-                ) from None
-            time.sleep(FIRST_PAUSE * 2**attempt)
+            yield
+        finally:
+            # A million frames would leave a million locks. Whoever waits for this one sees, when it gets it, that it
+            # has no name any more, and starts over (filelock does that); and everybody who holds one looks for the
+            # frame before fetching it.
+            lock.unlink(missing_ok=True)
 
 
-def _download(frame: Frame, url: str, part: Path) -> None:
-    with _session().get(url, stream=True, timeout=TIMEOUT) as answer:
-        if answer.status_code in GONE:
-            raise Missing(frame, "not in the archive")
-        if answer.status_code != 200:
-            raise _Attempt(f"HTTP {answer.status_code} {answer.reason}")
-        with open(part, "wb") as file:
-            for piece in answer.iter_content(PIECE):
-                file.write(piece)
-        expected = answer.headers.get("Content-Length")
-        if expected is not None and int(expected) != part.stat().st_size:
-            raise _Attempt(f"{part.stat().st_size} of {expected} bytes came")
+@contextmanager
+def _disk_in_one_sentence(path: Path):
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or path
+        if error.errno in FULL:
+            raise UserError(
+                f"the disk of {path.parent} is full ({error.strerror}): free some space, or set archive.mirror to a "
+                "folder on another disk, and run again; frames that are there are kept."
+            ) from None
+        raise UserError(
+            f"{place} cannot be read or written ({error.strerror or error}): give yourself permission for it, or set "
+            "archive.mirror to a folder of your own."
+        ) from None
 
 
-def _session() -> requests.Session:
-    """A session for each thread, so that connections are used again."""
-    if not hasattr(_threads, "session"):
-        _threads.session = requests.Session()
-        _threads.session.headers.update({"User-Agent": f"sdss-photoz/{__version__}", "Accept-Encoding": "identity"})
-    return _threads.session
+def list_frames(frames: pd.DataFrame) -> list[Frame]:
+    """Each frame of a table once, ordered by run, camcol, field, band (ugriz)."""
+    pairs = frames[["run", "camcol", "field", "band"]].drop_duplicates()
+    return sorted(
+        (Frame(int(run), int(camcol), int(field), str(band)) for run, camcol, field, band in pairs.itertuples(False)),
+        key=lambda frame: (*frame[:3], BANDS.index(frame.band)),
+    )
+
+
+def later(frames: pd.DataFrame, release: int = 12) -> pd.DataFrame:
+    """List frames that the cubes job will fetch: the table of :func:`manifest` with the state "later"."""
+    return pd.DataFrame([_row(frame, release, LATER) for frame in list_frames(frames)], columns=COLUMNS)
+
+
+def _row(frame: Frame, release: int, state: str, size: int = 0, digest: str = "") -> dict:
+    return {**frame._asdict(), "path": frame.path(release), "bytes": size, "sha256": digest, "state": state}
 
 
 def manifest(
@@ -207,6 +192,7 @@ def manifest(
     sas: str,
     mirror,
     release: int = 12,
+    archive: Archive = _DEFAULT,
     missing_fraction: float = 0.0,
     workers: int = 4,
     label: str = "frames",
@@ -217,12 +203,12 @@ def manifest(
     ----------
     frames : DataFrame
         run, camcol, field, band; repeats are dropped.
-    sas, mirror, release
+    sas, mirror, release, archive
         As for :func:`ensure`.
     missing_fraction : float
         Largest fraction of the frames that may be missing.
     workers : int
-        Frames fetched at a time.
+        Connections to the archive.
     label : str
         Name of the progress bar.
 
@@ -237,35 +223,45 @@ def manifest(
     UserError
         Where more frames are missing than allowed (the first ones are named), or the archive cannot be reached.
     """
-    pairs = frames[["run", "camcol", "field", "band"]].drop_duplicates()
-    wanted = sorted(
-        (Frame(int(run), int(camcol), int(field), str(band)) for run, camcol, field, band in pairs.itertuples(False)),
-        key=lambda frame: (*frame[:3], "ugriz".index(frame.band)),
-    )
+    wanted = list_frames(frames)
+    source = (mirror, sas, release, archive)
 
     def entry(frame: Frame) -> dict:
-        state, size, digest = OK, 0, ""
         try:
-            path = ensure(frame, mirror, sas, release)
-            state = flaw(path, frame) or OK
-            if state == OK:
-                size, digest = path.stat().st_size, files.sha256(path)
+            path = ensure(frame, *source)
+            with _disk_in_one_sentence(path):
+                reason = flaw(path, frame)
+                if reason is not None and archive_folder(sas) is None:  # put there by something else
+                    path, reason = renew(frame, *source), None
+                if reason is not None:
+                    raise Missing(frame, reason)
+                return _row(frame, release, OK, path.stat().st_size, files.sha256(path))
         except Missing as missing:
-            state = missing.reason
-        return {**frame._asdict(), "path": frame.path(release), "bytes": size, "sha256": digest, "state": state}
+            return _row(frame, release, missing.reason)
 
+    rows, size, start = [], 0, time.monotonic()
     executor = ThreadPoolExecutor(workers)
     try:
-        rows = list(progress(executor.map(entry, wanted), total=len(wanted), unit="frame", label=label))
+        with progress(total=len(wanted), unit="frame", label=label) as bar:
+            for row in executor.map(entry, wanted):
+                rows.append(row)
+                size += row["bytes"] / 1e6
+                rate = size / (time.monotonic() - start)
+                bar.set_postfix_str(f"{size:,.0f} MB, {rate:.1f} MB/s", refresh=False)
+                bar.update()
     finally:
         executor.shutdown(cancel_futures=True)
-    columns = ["run", "camcol", "field", "band", "path", "bytes", "sha256", "state"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     missing = table[table["state"] != OK]
-    if len(missing) > missing_fraction * len(table):
-        named = "; ".join(f"{row.path.rsplit('/', 1)[1]} ({row.state})" for row in missing.head(3).itertuples())
-        raise UserError(
-            f"{len(missing)} of {len(table)} frames are missing from {sas}: {named}{' …' if len(missing) > 3 else ''}: "
-            f"restore them, or set archive.missing_fraction to at least {len(missing) / len(table):.2g}."
-        )
+    refuse_missing(dict(zip(list_frames(missing), missing["state"], strict=True)), len(table), sas, missing_fraction)
     return table
+
+
+def refuse_missing(missing: dict[Frame, str], frames: int, sas: str, missing_fraction: float) -> None:
+    """Raise one `UserError` where more frames are missing than allowed; the first are named with their reasons."""
+    if len(missing) > missing_fraction * frames:
+        named = "; ".join(f"{frame.name} ({reason})" for frame, reason in list(missing.items())[:3])
+        raise UserError(
+            f"{len(missing)} of {frames} frames are missing from {sas}: {named}{' …' if len(missing) > 3 else ''}: "
+            f"restore them, or set archive.missing_fraction to at least {len(missing) / frames:.2g}."
+        )

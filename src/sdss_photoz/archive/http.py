@@ -21,7 +21,6 @@ LONGEST_PAUSE = 300  # seconds
 LARGEST_ANSWER = 2_000_000_000  # bytes of a table: half a million rows of the widest query are 0.5 GB
 PIECE = 1 << 20  # bytes
 MOST_REDIRECTS = 5
-NOWHERE = (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)
 
 _SILENCE = urllib3.exceptions.ReadTimeoutError  # in mid-body requests calls it a ConnectionError
 _threads = threading.local()
@@ -86,16 +85,11 @@ def patient(archive, label: str) -> tenacity.Retrying:
 
 
 def _may_pass(error):
-    """Whether asking again may help: not where the request itself is none, a ValueError of requests."""
+    """Whether asking again may help: not where an address, or a redirect, is none: a ValueError of requests."""
     return isinstance(error, Faltering | requests.RequestException) and not isinstance(error, ValueError)
 
 
-_growing = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_PAUSE, jitter=0.5)
-
-
-def _may_pass(error) -> bool:
-    """Whether asking again may help: not where an address, or a redirect, leads to no web server at all."""
-    return isinstance(error, (Faltering, requests.RequestException)) and not isinstance(error, NOWHERE)
+_growing = tenacity.wait_exponential(0.5, max=LONGEST_PAUSE) + tenacity.wait_random(0, 0.5)
 
 
 def _wait(state):

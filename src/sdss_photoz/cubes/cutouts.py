@@ -115,6 +115,10 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     ra, dec = _checked(positions)
     paths = find_frames(frames)
     overlaps = _near(ra, dec, paths, threads)
+
+    def only_copy(frame):
+        yield paths[frame]
+
     chunks = -(-len(ra) // SHARD)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +130,7 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
         create_store(store, len(ra), chunks, selection_digest(np.arange(len(ra)), ra, dec, chunks))
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
-        stack_cubes(ra, dec, overlaps, paths.__getitem__, flux, depth, threads=threads)
+        stack_cubes(ra, dec, overlaps, only_copy, flux, depth, threads=threads)
         group = open_store(store)
         for chunk in progress(range(chunks), unit="shard", label="writing"):
             rows = chunk_rows(group, chunk)

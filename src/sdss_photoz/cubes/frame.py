@@ -9,14 +9,21 @@ from typing import NamedTuple
 import indexed_bzip2
 import numpy as np
 
-from sdss_photoz.archive.frames import ends_whole, is_named
+from sdss_photoz.archive.flaws import BLOCK, NO_END, ends_whole, read_cards, wrong_name, wrong_shape
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import FRAME_SHAPE, Frame
 
-BLOCK = 2880  # bytes: FITS headers and data come in such blocks
 LARGEST_HEADER = 100 * BLOCK
+LARGEST_TAIL = 64_000_000  # bytes behind the image: a frame's other tables have half a megabyte
 PIECE = 1 << 15  # bytes
-REMEDY = "delete it and fetch it again"
+
+
+class DamagedFrame(UserError):
+    """A frame's file is not what it should be: another copy may be; `what` says in a few words that name no place."""
+
+    def __init__(self, path, what: str):
+        self.path, self.what = path, what
+        super().__init__(f"{path} {what}; delete it and fetch it again.")
 
 
 class Tan(NamedTuple):
@@ -70,8 +77,10 @@ class OpenFrame:
 
     Raises
     ------
+    DamagedFrame
+        Where the file is damaged, not FITS, of another shape, another frame, or has no usable coordinates.
     UserError
-        Where the file is missing, damaged, not FITS, of another shape, another frame, or without a TAN projection.
+        Where the file cannot be read, or its projection is not TAN.
     """
 
     def __init__(self, path, threads: int = 1, frame: Frame | None = None):
@@ -81,8 +90,9 @@ class OpenFrame:
             cards = self._header()
             self._check_shape(cards)
             self.wcs = _tan(cards, self.path)
-            if frame is not None:
-                _check_identity(cards, frame, self.path)
+            wrong = None if frame is None else wrong_name(cards, frame)
+            if wrong is not None:
+                raise DamagedFrame(self.path, f"holds {wrong}")
         except BaseException:
             self._file.close()
             raise
@@ -97,8 +107,8 @@ class OpenFrame:
         try:
             return self._file.read(count)
         except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:  # the decompressors' own names
-            raise UserError(
-                f"{self.path} is damaged or truncated: it does not decompress ({str(error).strip()}); {REMEDY}."
+            raise DamagedFrame(
+                self.path, f"is damaged or truncated: it does not decompress ({' '.join(str(error).split())})"
             ) from None
 
     def _header(self) -> dict[str, str | float | bool]:
@@ -106,28 +116,24 @@ class OpenFrame:
         while len(text) < LARGEST_HEADER:
             block = self._bytes(BLOCK)
             if not text and not block.startswith(b"SIMPLE  ="):
-                raise UserError(f"{self.path} is not a FITS file: it starts with {block[:20]!r}; {REMEDY}.")
+                raise DamagedFrame(self.path, f"is not a FITS file: it starts with {block[:20]!r}")
             if len(block) < BLOCK:
-                raise UserError(f"{self.path} is truncated: it ends within its header; {REMEDY}.")
+                raise DamagedFrame(self.path, "is truncated: it ends within its header")
             text += block
             cards = [block[start : start + 80] for start in range(0, BLOCK, 80)]
             if any(card.rstrip() == b"END" for card in cards):
-                return _parse(text)
-        raise UserError(f"{self.path} is not a corrected frame: its header has no END; {REMEDY}.")
+                return read_cards(text)
+        raise DamagedFrame(self.path, "is not a corrected frame: its header has no END")
 
     def _check_shape(self, cards) -> None:
-        found = (cards.get("BITPIX"), cards.get("NAXIS"), cards.get("NAXIS2"), cards.get("NAXIS1"))
-        if found != (-32, 2, *FRAME_SHAPE):
-            lengths = [cards[f"NAXIS{axis}"] for axis in range(9, 0, -1) if f"NAXIS{axis}" in cards]
-            shape = " x ".join(f"{length:g}" if isinstance(length, float) else str(length) for length in lengths)
-            raise UserError(
-                f"{self.path} holds an image of {shape or 'no'} pixels and BITPIX {cards.get('BITPIX')}, but a "
-                f"corrected frame has {FRAME_SHAPE[0]} x {FRAME_SHAPE[1]} pixels and BITPIX -32; {REMEDY}."
-            )
+        wrong = wrong_shape(cards)
+        if wrong is not None:
+            raise DamagedFrame(self.path, f"holds another image: {wrong}")
         if cards.get("BSCALE", 1) != 1 or cards.get("BZERO", 0) != 0:
-            raise UserError(
-                f"{self.path} has scaled values (BSCALE {cards.get('BSCALE')}, BZERO {cards.get('BZERO')}), but a "
-                f"corrected frame holds nanomaggies as they are; {REMEDY}."
+            raise DamagedFrame(
+                self.path,
+                f"has scaled values (BSCALE {cards.get('BSCALE')}, BZERO {cards.get('BZERO')}), but a corrected frame "
+                "holds nanomaggies as they are",
             )
 
     def _finish_block(self) -> None:
@@ -136,8 +142,10 @@ class OpenFrame:
         It closes each bzip2 block of 900,000 bytes, some 110 rows, and the whole of a gzip file.
         """
         if isinstance(self._file, gzip.GzipFile):
-            while self._bytes(PIECE):
-                pass
+            for _ in range(LARGEST_TAIL // PIECE):
+                if not self._bytes(PIECE):
+                    return
+            raise DamagedFrame(self.path, f"holds more than {LARGEST_TAIL / 1e6:g} MB behind its image")
         elif hasattr(self._file, "tell_compressed"):
             place = self._file.tell_compressed()  # moves when another block is begun
             while self._file.tell_compressed() == place and self._bytes(PIECE):
@@ -168,14 +176,13 @@ class OpenFrame:
             rows = min(rows, max(last_row + 1, 0))
         data = self._bytes(4 * rows * columns)
         if len(data) < 4 * rows * columns:
-            raise UserError(
-                f"{self.path} is truncated: its image ends in row {len(data) // (4 * columns)} of {FRAME_SHAPE[0]}; "
-                f"{REMEDY}."
+            raise DamagedFrame(
+                self.path, f"is truncated: its image ends in row {len(data) // (4 * columns)} of {FRAME_SHAPE[0]}"
             )
         self._finish_block()
         image = np.frombuffer(data, dtype=">f4").reshape(rows, columns)
         if rows and not np.isfinite(image[::31]).any() and not np.isfinite(image).any():
-            raise UserError(f"{self.path} has no finite pixel: it is full of NaN; {REMEDY}.")
+            raise DamagedFrame(self.path, "has no finite pixel: it is full of NaN")
         return image
 
 
@@ -218,7 +225,7 @@ def _open(path: Path, threads: int):
         raise UserError(f"{path} cannot be read ({error.strerror}): restore the file or fetch it again.") from None
     if magic == b"BZh":
         if not ends_whole(path):  # rows that nobody needs are not decompressed, so no reading would show it
-            raise UserError(f"{path} is truncated: the end of its bzip2 stream is missing; {REMEDY}.")
+            raise DamagedFrame(path, f"is {NO_END}")
         if threads == 0:
             return bz2.open(path)  # a third of indexed_bzip2's time for the first block, and without the GIL
         return indexed_bzip2.open(str(path), parallelization=threads)  # a fifth faster for a whole frame
@@ -227,30 +234,10 @@ def _open(path: Path, threads: int):
     return open(path, "rb")
 
 
-def _parse(header: bytes) -> dict[str, str | float | bool]:
-    """Values of the cards that hold one: enough of FITS for the survey's headers, a fortieth of astropy's time."""
-    values = {}
-    for start in range(0, len(header), 80):
-        card = header[start : start + 80].decode("ascii", "replace")
-        if card[8:10] != "= ":
-            continue
-        text = card[10:].strip()
-        if text.startswith("'"):
-            value = text[1:].split("'", 1)[0].rstrip()
-        else:
-            text = text.split("/", 1)[0].strip()
-            try:
-                value = text == "T" if text in ("T", "F") else float(text.replace("D", "E"))
-            except ValueError:
-                continue
-        values[card[:8].rstrip()] = value
-    return values
-
-
 def _tan(cards, path) -> Tan:
     types = (cards.get("CTYPE1"), cards.get("CTYPE2"))
     if types == (None, None):
-        raise UserError(f"{path} has no world coordinates: CTYPE1 and CTYPE2 are missing; {REMEDY}.")
+        raise DamagedFrame(path, "has no world coordinates: CTYPE1 and CTYPE2 are missing")
     if types != ("RA---TAN", "DEC--TAN"):
         raise UserError(
             f"{path} has the projection {types[0]}, {types[1]}, but cubes are made from plain RA---TAN, DEC--TAN: "
@@ -259,17 +246,8 @@ def _tan(cards, path) -> Tan:
     keys = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
     bad = [key for key in keys if not isinstance(cards.get(key), float) or not np.isfinite(cards[key])]
     if bad:
-        raise UserError(f"{path} has no complete world coordinates: {', '.join(bad)} missing or no number; {REMEDY}.")
+        raise DamagedFrame(path, f"has no complete world coordinates: {', '.join(bad)} missing or no number")
     ra, dec, x, y, *cd = (cards[key] for key in keys)
     if cd[0] * cd[3] == cd[1] * cd[2]:
-        raise UserError(f"{path} has a CD matrix that cannot be inverted ({cd}); {REMEDY}.")
+        raise DamagedFrame(path, f"has a CD matrix that cannot be inverted ({cd})")
     return Tan(ra, dec, x - 1, y - 1, tuple(cd))
-
-
-def _check_identity(cards, frame: Frame, path) -> None:
-    found = [cards.get(key, -1) for key in ("RUN", "CAMCOL", "FRAME", "FILTER")]
-    if not is_named(frame, *found):
-        raise UserError(
-            f"{path} holds another frame than its name says: run {found[0]:g}, camcol {found[1]:g}, frame "
-            f"{found[2]:g}, filter {found[3]}; {REMEDY}."
-        )

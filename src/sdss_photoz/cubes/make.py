@@ -1,14 +1,17 @@
 """Cubes of a chunk of galaxies: each frame decompressed once, one band after the other."""
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sdss_photoz.archive import frames as archive_frames
+from sdss_photoz.archive.scratch import Scratch
+from sdss_photoz.config import Archive
 from sdss_photoz.cubes import VERSION
-from sdss_photoz.cubes.frame import OpenFrame
+from sdss_photoz.cubes.frame import DamagedFrame, OpenFrame
 from sdss_photoz.cubes.resample import Projection, resample, window
 from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.cubes.store import CUBE, chunk_rows, open_store, write_shard
@@ -18,8 +21,10 @@ from sdss_photoz.survey import BANDS, Frame
 
 FRAME_COLUMNS = ["run", "camcol", "field", "band"]
 
+_DEFAULT = Archive()
 
-def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], locate: Callable, flux, depth, **options):
+
+def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], copies: Callable, flux, depth, **options):
     """Make the cubes of many galaxies from the frames that overlap them.
 
     Parameters
@@ -30,8 +35,9 @@ def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], locate: C
         Each frame with the indices of the galaxies that it may cover. Those of one band are read one after the other;
         a galaxy's frames are held in memory until its last one was read, so give frames that lie near each other on
         the sky near each other.
-    locate : callable
-        From a Frame to the path of its file.
+    copies : callable
+        From a Frame to a generator of paths: the next one is asked for where one is damaged, and it is closed when the
+        frame was read. One without any path leaves the frame out.
     flux : ndarray
         (galaxy, y, x, band) float32 to fill with nanomaggies, NaN where no frame covers the pixel.
     depth : ndarray
@@ -49,9 +55,9 @@ def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], locate: C
     Raises
     ------
     UserError
-        Where a frame is missing, damaged, or another one than its name says.
+        Where every copy of a frame is damaged, or another one than its name says.
     """
-    overlaps = list(overlaps)
+    overlaps = in_reading_order(overlaps)
     counts = np.zeros(depth.shape, np.int64)
     coverage = np.zeros(depth.shape)
     flux[:] = np.nan
@@ -65,7 +71,7 @@ def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], locate: C
                 np.add.at(awaited, galaxies, 1)
             layers = {}
             for frame, galaxies in chosen:
-                for galaxy, layer in _layers(frame, locate(frame), galaxies, ra, dec, threads, exact):
+                for galaxy, layer in _layers(frame, copies(frame), galaxies, ra, dec, threads, exact):
                     layers.setdefault(galaxy, []).append(layer)
                 awaited[galaxies] -= 1
                 for galaxy in galaxies[awaited[galaxies] == 0]:
@@ -81,19 +87,49 @@ def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], locate: C
     return counts, coverage
 
 
-def _layers(frame: Frame, path, galaxies, ra, dec, threads: int, exact: bool):
+def _layers(frame: Frame, paths, galaxies, ra, dec, threads: int, exact: bool):
     """Yield the galaxies that a frame covers, each with its resampled (y, x) image."""
+    damaged = []
+    with closing(paths):
+        for path in paths:
+            try:
+                projection, image, grids = _read(frame, path, galaxies, ra, dec, threads)
+                break
+            except DamagedFrame as error:
+                damaged.append(error)
+        else:
+            _refuse(damaged)
+            return
+    for galaxy, homography in grids:
+        layer, covered = resample(image, homography, projection.flux_factor(ra[galaxy], dec[galaxy]), exact=exact)
+        if covered:
+            yield galaxy, layer
+
+
+def _read(frame: Frame, path, galaxies, ra, dec, threads: int):
+    """A frame's projection, its image as far as galaxies need it, and their grids; none where it covers none."""
     with OpenFrame(path, threads, frame) as opened:
         projection = Projection(opened.wcs)
         grids = [(galaxy, projection.homography(ra[galaxy], dec[galaxy])) for galaxy in galaxies]
         windows = [window(homography) for _, homography in grids]
         if not any(windows):
-            return
-        image = opened.read(max(read[0].stop for read in windows if read) - 1)
-    for galaxy, homography in grids:
-        layer, covered = resample(image, homography, projection.flux_factor(ra[galaxy], dec[galaxy]), exact=exact)
-        if covered:
-            yield galaxy, layer
+            return projection, None, []
+        return projection, opened.read(max(read[0].stop for read in windows if read) - 1), grids
+
+
+def _refuse(damaged: list[DamagedFrame]) -> None:
+    if len(damaged) == 1:
+        raise damaged[0]
+    if damaged:
+        raise UserError(
+            f"{damaged[-1].path} {damaged[-1].what}, though it was fetched once more: put a sound copy there, and tell "
+            "the archive's help desk."
+        )
+
+
+def in_reading_order(overlaps: Iterable[tuple[Frame, np.ndarray]]) -> list[tuple[Frame, np.ndarray]]:
+    """Frames with their galaxies, one band after the other."""
+    return sorted(overlaps, key=lambda group: BANDS.index(group[0].band))
 
 
 def group_overlaps(overlaps: pd.DataFrame) -> list[tuple[Frame, np.ndarray]]:
@@ -121,6 +157,10 @@ def make_chunk(
     sas: str,
     mirror: str | Path,
     release: int = 12,
+    archive: Archive = _DEFAULT,
+    scratch: str | Path = "scratch",
+    scratch_gb: float = 2.0,
+    connections: int = 1,
     threads: int = 1,
 ) -> pd.DataFrame:
     """Make one chunk of a store: its shards of flux and depth, and the table of their quality.
@@ -132,13 +172,18 @@ def make_chunk(
     overlaps : DataFrame
         galaxy (position in `galaxies`), run, camcol, field, band: the frames that may cover each galaxy.
     manifest : DataFrame
-        run, camcol, field, band, state of the chunk's frames: those whose state is not "ok" are left out.
+        run, camcol, field, band, state of the chunk's frames: those that are "ok" are in the archive's folder or the
+        mirror, those that come "later" are fetched for this chunk alone, others are left out.
     store : str or Path
         Folder of the store.
     chunk : int
         Number of the chunk.
-    sas, mirror, release
-        Where frames are: see :func:`sdss_photoz.archive.frames.ensure`.
+    sas, mirror, release, archive
+        Where frames are: see :func:`sdss_photoz.archive.frames.ensure`. More frames that come later may not be missing
+        than `archive.missing_fraction` of them.
+    scratch, scratch_gb, connections
+        Folder for frames that come later, what it may hold (GB), and how many are fetched at a time: see
+        :class:`sdss_photoz.archive.scratch.Scratch`.
     threads : int
         Threads that decompress.
 
@@ -170,16 +215,26 @@ def make_chunk(
         )
     flux = np.empty((len(galaxies), *CUBE), np.float32)
     depth = np.empty((len(galaxies), len(BANDS)), np.uint16)
-    counts, coverage = stack_cubes(
-        galaxies["ra"].to_numpy(float),
-        galaxies["dec"].to_numpy(float),
-        [(frame, members) for frame, members in wanted if states[frame] == archive_frames.OK],
-        lambda frame: archive_frames.ensure(frame, mirror, sas, release),
-        flux,
-        depth,
-        threads=threads,
-        label=f"cubes of chunk {chunk}",
-    )
+    given = in_reading_order(group for group in wanted if states[group[0]] in (archive_frames.OK, archive_frames.LATER))
+    later = [frame for frame, _ in given if states[frame] == archive_frames.LATER]
+    fetched = Scratch(scratch, later, sas, release, archive, gigabytes=scratch_gb, connections=connections)
+
+    def copies(frame):
+        if states[frame] == archive_frames.LATER:
+            return fetched.copies(frame)
+        return archive_frames.copies(frame, mirror, sas, release, archive)
+
+    with fetched:
+        counts, coverage = stack_cubes(
+            galaxies["ra"].to_numpy(float),
+            galaxies["dec"].to_numpy(float),
+            given,
+            copies,
+            flux,
+            depth,
+            threads=threads,
+            label=f"cubes of chunk {chunk}",
+        )
     write_shard(store, chunk, flux, depth)
     quality = pd.DataFrame(
         {

@@ -1,0 +1,137 @@
+"""A file over HTTP: resumed where it was cut, looked at before it counts, whole or absent."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from sdss_photoz.archive.http import CONNECT_SECONDS, Faltering, check_status, explain, patient, session
+from sdss_photoz.errors import UserError
+
+PIECE = 1 << 16  # bytes: what a kill may lose
+ANSWERS = 3  # that agree, before the archive is believed to have no such file, or a wrong one
+ENCODINGS = ("gzip", "deflate", "br", "zstd")  # that requests would undo, of any size
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Refused(Exception):
+    """The archive has no such file, or one that is not what it should be: the reason in a few words."""
+
+
+class _Doubtful(Faltering):
+    """An answer that refuses the file, if it comes again."""
+
+
+def fetch(url: str, path: Path, archive, flaw: Callable, largest: int) -> None:
+    """Fetch a file with patience.
+
+    What came lies beside it under a name of its own with the ETag in a third file, so that another attempt, or another
+    process after a kill, asks for the rest alone. The caller sees to it that no two do so at a time.
+
+    Parameters
+    ----------
+    url : str
+        Where it is; redirects are followed.
+    path : Path
+        Where it goes; a file that is there is replaced.
+    archive : config.Archive
+        Timeouts and patience.
+    flaw : callable
+        From the path of what came, and whether its length is known to be right, to what is wrong with it in a few
+        words, None, or `Faltering` raised where asking again is worth all patience.
+    largest : int
+        Bytes above which a file is refused.
+
+    Raises
+    ------
+    Refused
+        Where the archive says so several times: a short outage may look like a missing file, and a broken connection
+        like a wrong one.
+    UserError
+        Where patience ends.
+    OSError
+        Where it cannot be written; of a full disk nothing is kept.
+    """
+    part = path.with_name(f".{path.name}.part")
+    etag = path.with_name(f".{path.name}.etag")
+    doubts = 0
+
+    def once():
+        nonlocal doubts
+        try:
+            wrong = flaw(part, _continue(url, part, etag, archive.timeout_seconds, largest))
+            if wrong is not None:
+                raise _Doubtful(wrong)
+        except _Doubtful as doubt:
+            _drop(part, etag)
+            doubts += 1
+            if doubts == ANSWERS:
+                raise Refused(str(doubt)) from None
+            raise
+
+    try:
+        patient(archive, path.name)(once)
+        part.replace(path)
+        etag.unlink(missing_ok=True)
+    except (Faltering, requests.RequestException) as error:
+        raise UserError(
+            f"{url} could not be fetched within {archive.patience_minutes:g} minutes ({explain(error)}): see that the "
+            "archive can be reached and run again; what was fetched is kept."
+        ) from None
+    except OSError as error:
+        if error.errno in FULL:
+            _drop(part, etag)
+        raise
+
+
+def _drop(part, etag) -> None:
+    part.unlink(missing_ok=True)
+    etag.unlink(missing_ok=True)
+
+
+def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
+    """Ask for what is not there yet and write it; whether the answer told its length."""
+    have, known = part.stat().st_size if part.exists() else 0, etag.read_text() if etag.exists() else ""
+    asked = {"Range": f"bytes={have}-", "If-Range": known} if have and known else {}
+    patience = (min(CONNECT_SECONDS, timeout), timeout)
+    with session().get(url, headers=asked, stream=True, timeout=patience) as answer:
+        check_status(answer)
+        if answer.status_code == 410:
+            raise Refused("not in the archive")
+        if answer.status_code == 404:
+            raise _Doubtful("not in the archive")
+        if answer.headers.get("Content-Encoding", "") in ENCODINGS:
+            raise _Doubtful(f"sent in the encoding {answer.headers['Content-Encoding']}")
+        given = _etag(answer.headers)
+        resumed = asked and answer.status_code == 206
+        if answer.status_code in (206, 416) and not (
+            resumed and given in ("", known) and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        ):
+            _drop(part, etag)
+            raise Faltering("the archive's file is not the one whose beginning came")
+        if answer.status_code not in (200, 206):
+            raise Faltering(f"HTTP {answer.status_code} {answer.reason}")
+        have = have if resumed else 0
+        length = answer.headers.get("Content-Length", "")
+        with open(part, "ab" if resumed else "wb") as file:
+            if not resumed:  # after the old bytes went and before new ones come: it never belongs to others
+                etag.write_text(given)
+            if length.isdigit() and have + int(length) > largest:
+                raise _Doubtful(f"larger than {largest / 1e6:g} MB")
+            for piece in answer.iter_content(PIECE):  # a body that is cut raises, for its length is checked
+                have += len(piece)
+                if have > largest:
+                    raise _Doubtful(f"larger than {largest / 1e6:g} MB")
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        return length.isdigit()
+
+
+def _etag(headers) -> str:
+    """What tells one version of a file from another; empty where nothing does, or where it is absurdly long."""
+    etag = headers.get("ETag", "")
+    known = headers.get("Last-Modified", "") if etag.startswith("W/") else etag or headers.get("Last-Modified", "")
+    return known if len(known) < 200 and known.isascii() else ""
