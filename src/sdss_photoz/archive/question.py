@@ -32,12 +32,15 @@ class Question(NamedTuple):
         A column of the answer with another whole number in each row: answers are paged and ordered by it.
     longitude : str
         The right ascension in terms of the query's tables, by which it may be cut into parts.
+    span : tuple of float
+        First and last right ascension (degrees) that rows may have; it may run through 360.
     """
 
     name: str
     sql: str
     key: str
     longitude: str
+    span: tuple[float, float] = (0.0, 360.0)
 
     @property
     def columns(self) -> list[str]:
@@ -69,9 +72,10 @@ def ask_for(name: str, region=None) -> Question:
     """
     key, table = KEYS[name]
     sql = read_query(QUERIES[name]).rstrip() + "\n"
-    if region is not None:
-        sql += f"  AND {_inside(region, table, 0.0 if name == 'galaxies' else FIELD_RADIUS)}\n"
-    return Question(name, sql, key, f"{table}.ra")
+    if region is None:
+        return Question(name, sql, key, f"{table}.ra")
+    bounds = box(region, 0.0 if name == "galaxies" else FIELD_RADIUS)
+    return Question(name, f"{sql}  AND {_inside(*bounds, table)}\n", key, f"{table}.ra", bounds[0])
 
 
 def state_folder(question: Question, archive, folder) -> Path:
@@ -100,9 +104,9 @@ def box(region, margin=0.0):
     return ((first - widened) % 360, (first - widened) % 360 + wide), (low, high)
 
 
-def _inside(region, table, margin):
-    """The condition that a table's ra and dec lie in a box, widened by a margin (degrees on the sky)."""
-    (first, last), (low, high) = box(region, margin)
+def _inside(ra, dec, table):
+    """The condition that a table's ra and dec lie in a box (degrees) as `box` gives it."""
+    (first, last), (low, high) = ra, dec
     condition = f"({table}.dec BETWEEN {low:.6f} AND {high:.6f})"
     if last - first >= 360:
         return condition
