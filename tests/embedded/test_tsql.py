@@ -83,6 +83,7 @@ def test_strings_group_and_join_without_case(database):
         ("fPhotoFlags('binned1')", 0x10000000),
         ("dbo.fPhotoFlags('MAYBE_CR')", 0x100000000000000),
         ("dbo.fPhotoType('Galaxy')", 3),
+        ("dbo.fPhotoTypeN(6)", "STAR"),
         ("dbo.fDistanceArcMinEq(359.5, 0, 0.5, 0)", 60),
     ],
 )
@@ -119,6 +120,21 @@ def test_object_ids_beside_null_are_not_rounded(database):
 def test_nulls_sort_first(database):
     assert tsql.run(database, "SELECT objID FROM PhotoObjAll ORDER BY n").objID.iloc[0] == 4
     assert tsql.run(database, "SELECT objID FROM PhotoObjAll ORDER BY n DESC").objID.iloc[-1] == 4
+
+
+def test_columns_are_named_as_in_the_query(database):
+    query = "SELECT p.objid, CLASS, m + 1, COUNT(*) OVER (), n AS N2 FROM PhotoObjAll p"
+    assert list(tsql.run(database, query)) == ["objid", "CLASS", "Column1", "Column2", "N2"]
+    rows, into = tsql.rows_into(database, "SELECT p.objid, camcol INTO mydb.X FROM PhotoObjAll p")
+    assert (rows.column_names, into) == (["objid", "camcol"], "X")
+    assert [str(kind) for kind in rows.schema.types] == ["int64", "uint8"]
+
+
+def test_pages_and_numbers_of_rows(database):
+    numbered = "SELECT s.objID FROM (SELECT objID, ROW_NUMBER() OVER (ORDER BY m DESC) AS i FROM PhotoObjAll) s"
+    assert list(tsql.run(database, f"{numbered} WHERE s.i BETWEEN 2 AND 3 ORDER BY s.i").objID) == [1, 3]
+    page = "SELECT objID FROM PhotoObjAll ORDER BY objID OFFSET 1 ROWS FETCH NEXT 2 ROWS ONLY"
+    assert list(tsql.run(database, page).objID) == [2, 3]
 
 
 @pytest.mark.parametrize(

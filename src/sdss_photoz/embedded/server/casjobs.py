@@ -25,7 +25,7 @@ LOGIN = "/login-portal/keystone/v3/tokens"
 READY, STARTED, CANCELING, CANCELED, FAILED, FINISHED = range(6)
 WEB_SERVICES_ID = 1000000001
 FIRST_JOB = 25186077
-HOST = "SQL001DBHost"
+HOST, DATABASE = "SQL001DBHost", "sdss3q"
 FAILURE = "A severe error occurred on the current command. The results, if any, should be discarded."
 _INTO = re.compile(r"(?i)\binto\s+\[?mydb\]?\s*\.+\s*(?:\[?\w*\]?\s*\.\s*)?\[?(\w+)\]?")
 
@@ -47,12 +47,11 @@ class Job:
     created: str = ""
     fault: str | None = None
     cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
-    interrupt: object = None
 
     def reply(self) -> dict:
         """The job as the service describes it."""
         into = _INTO.search(self.query)
-        made = f"/*CASJOBS_INTO_TABLE:[{HOST}].mydb_{WEB_SERVICES_ID}.webuser.{into[1]}*/" if into else ""
+        made = f"/*CASJOBS_INTO_TABLE:[{DATABASE}].mydb_{WEB_SERVICES_ID}.webuser.{into[1]}*/" if into else ""
         return {
             "Status": self.status,
             "TimeStart": _date(self.started),
@@ -60,7 +59,7 @@ class Job:
             "Target": self.context,
             "SendEmail": 0,
             "Message": self.message,
-            "ModifiedQuery": _INTO.sub(" " + made, self.query) if into else self.query.rstrip(),
+            "ModifiedQuery": _INTO.sub(made, self.query) if into else self.query.rstrip(),
             "Created_Table": self.created,
             "TimeEnd": _date(self.ended),
             "JobID": self.id,
@@ -207,8 +206,6 @@ class CasJobs:
         elif job.status == STARTED:
             job.status = CANCELING
         job.cancelled.set()
-        if job.interrupt is not None:
-            job.interrupt()
 
     def _run(self, job):
         if job.cancelled.wait(self.job_seconds / 2):
@@ -222,7 +219,7 @@ class CasJobs:
         except Exception as error:  # a job that never ends would hide it
             status, job.message = FAILED, f"{type(error).__name__}: {error}"
         cancelled = job.cancelled.wait(self.job_seconds / 2)
-        job.ended, job.interrupt = time.time(), None
+        job.ended = time.time()
         job.status = CANCELED if cancelled else status
 
     def _make_table(self, job):
@@ -232,8 +229,7 @@ class CasJobs:
             with messages(job.query):
                 rows, name = self.mydb.rows_into(job.query)
         else:
-            with messages(job.query), catalogue(self.catalog) as connection:
-                job.interrupt = connection.interrupt
+            with messages(job.query), catalogue(self.catalog, cancelled=job.cancelled) as connection:
                 rows, name = tsql.rows_into(connection, job.query)
         name = name or self.mydb.free_name()
         if job.cancelled.is_set():

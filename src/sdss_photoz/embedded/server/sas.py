@@ -21,7 +21,7 @@ class ScienceArchive:
 
     def routes(self) -> list:
         """(method, path, kind, handler) of each call; handlers take (request, fault)."""
-        return [("GET", "/sas/{path:.+}", "frame", self.send)]
+        return [(method, "/sas/{path:.+}", "frame", self.send) for method in ("GET", "HEAD")]
 
     async def send(self, request, fault):
         """Answer with a file, or with the range of it that is asked for."""

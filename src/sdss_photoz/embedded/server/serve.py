@@ -114,21 +114,39 @@ class Server:
         """End all tokens."""
         self._casjobs.expire()
 
-    def __enter__(self) -> "Server":
+    def start(self) -> "Server":
+        """Begin to listen.
+
+        Raises
+        ------
+        UserError
+            Where the port cannot be had.
+        """
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
-            self._thread.join()
+            self._close()
             raise UserError(
                 f"the embedded archive cannot listen on {self._host}, port {self._port}: {self._failure.strerror}."
             )
         return self
 
-    def __exit__(self, *_) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+    def stop(self) -> None:
+        """Break off all that is under way; a second time does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._close()
+
+    def _close(self):
         self._thread.join()
         self._casjobs.close()
         self._log.close()
+
+    def __enter__(self) -> "Server":
+        return self.start()
+
+    def __exit__(self, *_) -> None:
+        self.stop()
 
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -1,7 +1,9 @@
 """What SQL Server says where a query fails."""
 
+import math
 import re
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import duckdb
 
 from sdss_photoz.errors import UserError
 
+WATCH = 0.05  # seconds
 TIMEOUT = (
     "Timeout expired. The timeout period elapsed prior to completion of the operation or the server is not responding."
 )
@@ -68,15 +71,21 @@ def messages(sql: str):
 
 
 @contextmanager
-def catalogue(path: Path, seconds: float | None = None):
-    """A connection to the catalogue, whose query is interrupted after some seconds."""
+def catalogue(path: Path, seconds: float = math.inf, cancelled: threading.Event | None = None):
+    """A connection to the catalogue, whose query is interrupted after some seconds or when it is cancelled."""
     connection = duckdb.connect(str(path), read_only=True)
-    timer = threading.Timer(seconds, connection.interrupt) if seconds is not None else None
+    ended, deadline = threading.Event(), time.monotonic() + seconds
+
+    def watch():
+        while not ended.wait(WATCH):  # DuckDB forgets an interruption that comes between two statements
+            if time.monotonic() > deadline or (cancelled is not None and cancelled.is_set()):
+                connection.interrupt()
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     try:
-        if timer is not None:
-            timer.start()
         yield connection
     finally:
-        if timer is not None:
-            timer.cancel()
+        ended.set()
+        watching.join()
         connection.close()
