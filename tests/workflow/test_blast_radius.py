@@ -112,10 +112,20 @@ def test_every_key_has_a_row():
     assert set(keys()) == set(RADIUS) | ELSEWHERE | set(REGION_KEYS)
 
 
-@pytest.mark.parametrize("key", RADIUS)
+@pytest.mark.parametrize("key", [key for key, (_, rules) in RADIUS.items() if rules])
 def test_a_changed_key_reruns_the_stages_that_use_it_and_those_after(tiny, key):
     value, expected = RADIUS[key]
     assert rules_to_run(tiny, setting(key, value)) == expected
+
+
+def test_all_keys_that_change_no_result_changed_at_once_rerun_nothing(tiny):
+    blocks = {}
+    for key in (key for key, (_, rules) in RADIUS.items() if not rules):
+        block, name = key.rsplit(".", 1)
+        blocks.setdefault(block, []).append(f"{name}: {RADIUS[key][0]}")
+    assert sum(map(len, blocks.values())) == sum(kind == "how" for _, kind, *_ in config._rows(config.Config))
+    settings = [f"{block}={{{', '.join(keys)}}}" for block, keys in blocks.items()]
+    assert rules_to_run(tiny, *settings) == NOTHING
 
 
 @pytest.mark.parametrize("key", sorted(REGION_KEYS))
