@@ -105,6 +105,13 @@ def test_flipped_bytes_have_the_length_of_the_frame_and_break_its_blocks(serve, 
         bz2.decompress(body)
 
 
+def test_a_connection_serves_on_after_flipped_bytes(serve, frame, whole):
+    server = serve("flipped@1")
+    with requests.Session() as session:
+        bodies = [session.get(f"{server.sas}/{frame.path()}", timeout=5).content for _ in range(2)]
+    assert bodies[0] != bodies[1] == whole
+
+
 def test_a_range_is_spoiled_within_itself(serve, frame, whole):
     server = serve("truncated@1")
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
@@ -116,6 +123,12 @@ def test_a_range_is_spoiled_within_itself(serve, frame, whole):
 def test_a_frame_is_missing_once(serve, frame):
     server = serve("frame:404@2")
     assert [fetch(server, frame)[0][9:12] for _ in range(3)] == ["200", "404", "200"]
+
+
+def test_a_refused_submission_leaves_the_fault_of_its_job_to_the_next(serve):
+    client = Client(serve("submit:503@1", "failed@1"))
+    assert client.call("PUT", "contexts/DR12/jobs", "SELECT 1 AS a INTO mydb.a").status_code == 503
+    assert client.wait(client.submit("SELECT 1 AS a INTO mydb.a"))["Status"] == 4
 
 
 def test_an_expired_token_is_refused_until_the_next_login(serve):

@@ -474,9 +474,11 @@ def test_the_command_serves_until_it_is_stopped(archive_folder, frame, tmp_path)
     assert list(pd.read_csv(tmp_path / "log.csv", dtype=str).fault.fillna("")) == ["", "404", ""]
 
 
-def test_a_folder_without_a_catalogue_and_a_port_in_use_are_named(server, archive_folder, tmp_path):
+def test_a_folder_without_a_catalogue_a_log_and_a_port_that_cannot_be_had_are_named(server, archive_folder, tmp_path):
     with pytest.raises(UserError, match=r"catalog\.duckdb"):
         Server(tmp_path)
+    with pytest.raises(UserError, match=r"log\.csv cannot be written"):
+        Server(archive_folder, log=tmp_path / "missing" / "log.csv")
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(UserError, match=str(port)), Server(archive_folder, port=port):
         pass

@@ -122,11 +122,12 @@ class Faults:
         """What the next request of a kind meets."""
         wire = job = None
         for fault in self._faults:
-            if fault.name in JOBS:
-                if fault.strikes(kind, job is None):
-                    job = fault.name
-            elif fault.strikes(kind, wire is None):
+            if fault.name not in JOBS and fault.strikes(kind, wire is None):
                 wire = fault.name
+        submits = wire is None or wire in BROKEN
+        for fault in self._faults:
+            if fault.name in JOBS and fault.strikes(kind, submits and job is None):
+                job = fault.name
         return Dealt(wire, job)
 
     def refusal(self, name: str) -> web.Response:
@@ -149,7 +150,7 @@ def html_page(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=text, content_type="text/html")
 
 
-async def send_spoiled(request, answer: web.Response, fault: str) -> int:
+async def send_spoiled(request, answer: web.Response, fault: str) -> tuple[web.StreamResponse, int]:
     """Send an answer with a fault in its body.
 
     ``flipped`` inverts bytes in its middle; ``truncated`` closes the connection, and ``reset`` resets it, after half
@@ -157,6 +158,8 @@ async def send_spoiled(request, answer: web.Response, fault: str) -> int:
 
     Returns
     -------
+    StreamResponse
+        What was sent.
     int
         Bytes of the body that were sent.
     """
@@ -171,17 +174,14 @@ async def send_spoiled(request, answer: web.Response, fault: str) -> int:
     spoiled.content_length = len(answer.body or b"")
     await spoiled.prepare(request)
     await spoiled.write(bytes(body))
+    transport = request.transport
     if fault == "flipped":
         await spoiled.write_eof()
-        return len(body)
-    transport = request.transport
-    if transport is None:
-        return len(body)
-    if fault == "reset":
+    elif fault == "reset" and transport is not None:
         await asyncio.sleep(RESET_AFTER)
         lingering = struct.pack("ii", 1, 0)  # close with RST
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
         transport.abort()
-    else:
+    elif transport is not None:
         transport.close()
-    return len(body)
+    return spoiled, len(body)

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
+from sdss_photoz.errors import UserError
+
 KINDS = ("login", "submit", "status", "cancel", "mydb", "tables", "sql", "frame")
 
 
@@ -49,7 +51,7 @@ class Log:
         self.requests: list[Request] = []
         self._under_way = Counter()
         self._lock = threading.Lock()
-        self._file = None if path is None else open(path, "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._file = None if path is None else _open(path)
         if self._file is not None:
             self._rows = csv.writer(self._file, lineterminator="\n")
             self._rows.writerow(field.name for field in dataclasses.fields(Request))
@@ -73,3 +75,10 @@ class Log:
         """Close the CSV."""
         if self._file is not None:
             self._file.close()
+
+
+def _open(path):
+    try:
+        return open(path, "w", newline="", encoding="utf-8", buffering=1)  # a line at a time
+    except OSError as error:
+        raise UserError(f"the log {path} cannot be written: {error.strerror}.") from None

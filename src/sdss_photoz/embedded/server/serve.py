@@ -48,6 +48,11 @@ class Server:
         Addresses of the services.
     requests : list of Request
         What was asked, in the order in which it came.
+
+    Raises
+    ------
+    UserError
+        Where the folder has no catalogue, the log cannot be written or the port cannot be had.
     """
 
     def __init__(
@@ -180,12 +185,12 @@ class Server:
                     await self._stop.wait()
                     return web.Response()
                 if wire == "expired":
-                    self._casjobs.expire(request.headers.get("X-Auth-Token"))
+                    self._casjobs.expire(request.headers.get("X-Auth-Token", ""))
                 spoiled = wire in BROKEN
                 answer = await handler(request, job) if wire is None or spoiled else self.faults.refusal(wire)
                 record.status, record.bytes = answer.status, len(answer.body or b"")
                 if spoiled:
-                    record.bytes = await send_spoiled(request, answer, wire)
+                    answer, record.bytes = await send_spoiled(request, answer, wire)
                     return answer
                 await answer.prepare(request)
                 await answer.write_eof()
