@@ -20,7 +20,11 @@ class Refused(Exception):
     """The archive has no such file, or one that is not what it should be: the reason in a few words."""
 
 
-class _Doubtful(Faltering):
+class Spoiled(Faltering):
+    """What came is of no use: the next attempt begins anew."""
+
+
+class _Doubtful(Spoiled):
     """An answer that refuses the file, if it comes again."""
 
 
@@ -40,7 +44,7 @@ def fetch(url: str, path: Path, archive, flaw: Callable, largest: int) -> None:
         Timeouts and patience.
     flaw : callable
         From the path of what came, and whether its length is known to be right, to what is wrong with it in a few
-        words, None, or `Faltering` raised where asking again is worth all patience.
+        words, None, or `Spoiled` raised where asking again is worth all patience.
     largest : int
         Bytes above which a file is refused.
 
@@ -64,11 +68,11 @@ def fetch(url: str, path: Path, archive, flaw: Callable, largest: int) -> None:
             wrong = flaw(part, _continue(url, part, etag, archive.timeout_seconds, largest))
             if wrong is not None:
                 raise _Doubtful(wrong)
-        except _Doubtful as doubt:
+        except Spoiled as spoiled:
             _drop(part, etag)
-            doubts += 1
+            doubts += isinstance(spoiled, _Doubtful)
             if doubts == ANSWERS:
-                raise Refused(str(doubt)) from None
+                raise Refused(str(spoiled)) from None
             raise
 
     try:
@@ -109,8 +113,7 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
         if answer.status_code in (206, 416) and not (
             resumed and given in ("", known) and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         ):
-            _drop(part, etag)
-            raise Faltering("the archive's file is not the one whose beginning came")
+            raise Spoiled("the archive's file is not the one whose beginning came")
         if answer.status_code not in (200, 206):
             raise Faltering(f"HTTP {answer.status_code} {answer.reason}")
         have = have if resumed else 0

@@ -102,4 +102,4 @@ def wrong_name(cards: dict, frame: Frame) -> str | None:
 
 
 def _shown(value) -> str:
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

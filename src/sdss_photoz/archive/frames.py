@@ -10,9 +10,8 @@ import pandas as pd
 from filelock import FileLock
 
 from sdss_photoz import files
-from sdss_photoz.archive.fetch import FULL, Refused, fetch
+from sdss_photoz.archive.fetch import FULL, Refused, Spoiled, fetch
 from sdss_photoz.archive.flaws import NO_BZIP2, NO_END, ends_whole, flaw
-from sdss_photoz.archive.http import Faltering
 from sdss_photoz.config import Archive
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
@@ -126,8 +125,7 @@ def _fetch(frame: Frame, path: Path, sas: str, release: int, archive: Archive) -
     def wrong(part: Path, measured: bool) -> str | None:
         reason = flaw(part, frame)
         if reason == NO_BZIP2 or (reason == NO_END and not measured):  # an error page, or a broken connection
-            part.unlink()
-            raise Faltering(f"the answer is {reason}")
+            raise Spoiled(f"the answer is {reason}")
         return reason
 
     try:
