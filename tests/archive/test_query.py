@@ -4,11 +4,13 @@ import shutil
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 
 from sdss_photoz.archive import query
-from sdss_photoz.archive.query import query_fields, query_galaxies, read_query
-from sdss_photoz.config import Archive, Sample
+from sdss_photoz.archive.query import query_fields, query_galaxies
+from sdss_photoz.archive.question import ask_for, read_query
+from sdss_photoz.config import Archive, Region, Sample
 from sdss_photoz.embedded import tsql
 from sdss_photoz.embedded.schema import TABLES
 from sdss_photoz.errors import UserError
@@ -37,7 +39,7 @@ def wanted(tables):
 
 @pytest.mark.parametrize("name", ["paper", "extended"])
 def test_the_query_keeps_the_papers_rows_and_no_other(name, catalog, wanted):
-    galaxies = query_galaxies(Archive(), catalog, name)
+    galaxies = tsql.run(catalog, read_query(name)).sort_values("specObjID")
     assert list(galaxies.specObjID) == list(wanted.specObjID)
     assert 600 < len(galaxies) < len(wanted) + 1
     assert np.array_equal(galaxies.z, wanted.z)
@@ -71,15 +73,23 @@ def test_galaxies_without_a_row_in_a_joined_table_are_there_and_dropped(catalog,
     assert set(tsql.run(catalog, sent).specObjID) < set(tsql.run(catalog, looser).specObjID)
 
 
+def test_the_galaxies_are_the_rows_of_the_extended_query(catalog, wanted):
+    galaxies = query_galaxies(Archive(), catalog.parent)
+    assert list(galaxies.specObjID) == list(wanted.specObjID)
+    assert list(galaxies) == ask_for("galaxies").columns
+
+
 def test_the_extended_query_has_the_papers_columns_and_more(catalog):
-    paper, extended = (query_galaxies(Archive(), catalog, name) for name in ("paper", "extended"))
+    paper, extended = (
+        tsql.run(catalog, read_query(name)).sort_values("specObjID", ignore_index=True) for name in ("paper", "extended")
+    )
     assert set(paper) <= set(extended)
     for column in paper:
         assert paper[column].equals(extended[column])
 
 
 def test_neighbours_are_primary_objects_within_17_arcsec(catalog, tables):
-    galaxies = query_galaxies(Archive(), catalog)
+    galaxies = query_galaxies(Archive(), catalog.parent)
     near = tables["Neighbors"].query("distance < 17 / 60").groupby("objID").size()
     assert np.array_equal(galaxies.neighbors, near.reindex(galaxies.objID).fillna(0))
     assert galaxies.neighbors.max() > 0
@@ -88,11 +98,11 @@ def test_neighbours_are_primary_objects_within_17_arcsec(catalog, tables):
 
 def test_the_papers_query_has_too_few_columns_for_the_analysis_and_the_selection_says_so(catalog):
     with pytest.raises(UserError, match="lacks the column sciencePrimary"):
-        select(query_galaxies(Archive(), catalog, "paper"), Sample(chunks=2))
+        select(tsql.run(catalog, read_query("paper")), Sample(chunks=2))
 
 
 def test_repeats_shreds_and_unmeasured_values_pass_the_query_and_not_the_selection(catalog, tables):
-    asked = query_galaxies(Archive(), catalog)
+    asked = query_galaxies(Archive(), catalog.parent)
     galaxies, _ = select(asked, Sample(chunks=2))
     photo, close = tables["PhotoObjAll"], tables["Neighbors"].query("distance < 2 / 60")
 
@@ -115,23 +125,37 @@ def test_repeats_shreds_and_unmeasured_values_pass_the_query_and_not_the_selecti
 
 
 def test_every_selected_galaxy_has_a_frame_in_every_band(catalog):
-    galaxies, _ = select(query_galaxies(Archive(), catalog), Sample(chunks=2))
-    frames = overlapping_frames(galaxies.ra, galaxies.dec, query_fields(Archive(), catalog))
+    galaxies, _ = select(query_galaxies(Archive(), catalog.parent), Sample(chunks=2))
+    frames = overlapping_frames(galaxies.ra, galaxies.dec, query_fields(Archive(), catalog.parent))
     assert (frames.groupby("galaxy").band.nunique() == 5).all()
     assert frames.galaxy.nunique() == len(galaxies)
 
 
 def test_fields_are_the_full_pictures_once_each(catalog, tables):
-    fields = query_fields(Archive(), catalog)
+    fields = query_fields(Archive(), catalog.parent)
     assert len(fields) == len(tables["Field"]) == 4
     assert fields.field.is_monotonic_increasing
     assert np.array_equal(fields.a, tables["Frame"].query("zoom == 0").sort_values("field").a)
 
 
 def test_queries_are_those_of_t_sql_with_a_table_to_put_rows_in():
-    for name in ("paper", "extended", "fields"):
-        assert "INTO mydb." in read_query(name)
-        assert len(set(map(str.lower, query._expected(read_query(name))))) == len(query._expected(read_query(name)))
+    for name in ("galaxies", "fields"):
+        question = ask_for(name)
+        assert question.table == f"sdss_photoz_{name}"
+        assert question.key in question.columns
+        assert len({column.lower() for column in question.columns}) == len(question.columns)
+
+
+def test_a_region_holds_the_galaxies_in_it_and_the_fields_that_reach_into_it(catalog, tables):
+    region = Region(ra=(164.6, 164.8), dec=(39.1, 39.2))
+    everywhere, near = (query_galaxies(Archive(), catalog.parent, where) for where in (None, region))
+    inside = everywhere.ra.between(164.6, 164.8) & everywhere.dec.between(39.1, 39.2)
+    pd.testing.assert_frame_equal(near, everywhere[inside].reset_index(drop=True))
+    assert len(near) > 5
+    frames = [
+        overlapping_frames(near.ra, near.dec, query_fields(Archive(), catalog.parent, where)) for where in (None, region)
+    ]
+    pd.testing.assert_frame_equal(*frames)
 
 
 def test_an_archive_without_such_galaxies_is_one_sentence(catalog, tmp_path):
@@ -139,8 +163,8 @@ def test_an_archive_without_such_galaxies_is_one_sentence(catalog, tmp_path):
     shutil.copy(catalog, empty)
     with duckdb.connect(str(empty)) as connection:
         connection.execute("UPDATE SpecObjAll SET survey = 'boss'")
-    with pytest.raises(UserError, match=r"answered extended\.sql with no rows"):
-        query_galaxies(Archive(), empty)
+    with pytest.raises(UserError, match=r"answered the query of galaxies with no rows: check archive\.release"):
+        query_galaxies(Archive(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -152,17 +176,17 @@ def test_a_catalogue_without_a_needed_column_is_one_sentence(catalog, tmp_path, 
     with duckdb.connect(str(lacking)) as connection:
         connection.execute(f'ALTER TABLE "{table}" DROP COLUMN "{column}"')
     with pytest.raises(UserError, match=column) as refusal:
-        (query_fields if table == "Frame" else query_galaxies)(Archive(), lacking)
+        (query_fields if table == "Frame" else query_galaxies)(Archive(), tmp_path)
     assert "\n" not in str(refusal.value)
 
 
 def test_an_answer_that_lacks_a_column_is_refused(catalog, monkeypatch):
     whole = query.DOORS["embedded"]
     monkeypatch.setitem(query.DOORS, "embedded", lambda *sent: whole(*sent).drop(columns="zErr"))
-    with pytest.raises(UserError, match=r"extended\.sql lacks the column zErr"):
-        query_galaxies(Archive(), catalog)
+    with pytest.raises(UserError, match="query of galaxies lacks the column zErr"):
+        query_galaxies(Archive(), catalog.parent)
 
 
 def test_a_missing_catalogue_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.duckdb"):
-        query_galaxies(Archive(), tmp_path / "nowhere.duckdb")
+    with pytest.raises(UserError, match=r"nowhere/catalog\.duckdb"):
+        query_galaxies(Archive(), tmp_path / "nowhere")
