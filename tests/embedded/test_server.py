@@ -477,6 +477,9 @@ def test_the_command_serves_until_it_is_stopped(archive_folder, frame, tmp_path)
 def test_a_folder_without_a_catalogue_a_log_and_a_port_that_cannot_be_had_are_named(server, archive_folder, tmp_path):
     with pytest.raises(UserError, match=r"catalog\.duckdb"):
         Server(tmp_path)
+    (tmp_path / "catalog.duckdb").write_text("not a database")
+    with pytest.raises(UserError, match=r"catalog\.duckdb cannot be opened"):
+        Server(tmp_path)
     with pytest.raises(UserError, match=r"log\.csv cannot be written"):
         Server(archive_folder, log=tmp_path / "missing" / "log.csv")
     port = int(server.url.rsplit(":", 1)[1])

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from pathlib import Path
 
+import duckdb
 from aiohttp import web
 
 from sdss_photoz.embedded.server import casjobs
@@ -72,6 +73,10 @@ class Server:
             raise UserError(f"{folder} holds no catalog.duckdb: it must be the archive folder of an embedded run.")
         self.faults = faults or Faults()
         self._host, self._port = host, port
+        try:  # beside one that is open others open at once
+            self._catalog = duckdb.connect(str(folder / "catalog.duckdb"), read_only=True)
+        except duckdb.Error as error:
+            raise UserError(f"{folder}/catalog.duckdb cannot be opened: {str(error).splitlines()[0]}") from None
         self._log = Log(log)
         self._casjobs = CasJobs(folder / "catalog.duckdb", release, limits, job_seconds, token_seconds)
         self._services = [
@@ -145,6 +150,7 @@ class Server:
     def _close(self):
         self._thread.join()
         self._casjobs.close()
+        self._catalog.close()
         self._log.close()
 
     def __enter__(self) -> "Server":
