@@ -1,13 +1,21 @@
 # Stage training: a network per trial, fold and member, and what it predicts.
 
 
+SHARDS = expand(rules.make_cubes.output.flux, chunk=CHUNKS)  # their jobs make depth and quality with them
+
+
+def all_shards(wildcards):
+    """All chunks of the store: a function, for Snakemake hashes a list of inputs once for each of its files."""
+    return SHARDS
+
+
 # Train one member of the ensemble of one fold.
 rule train_member:
     input:
         galaxies=rules.select_galaxies.output.galaxies,
         folds=rules.assign_folds.output.folds,
         store=rules.create_store.output,
-        shards=expand(rules.make_cubes.output, chunk=CHUNKS),
+        shards=all_shards,
     output:
         model=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.safetensors",
         history=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.history.csv",
@@ -37,7 +45,7 @@ rule predict_fold:
         galaxies=rules.select_galaxies.output.galaxies,
         folds=rules.assign_folds.output.folds,
         store=rules.create_store.output,
-        shards=expand(rules.make_cubes.output, chunk=CHUNKS),
+        shards=all_shards,
         models=trial_models,
     output:
         pdfs=f"{RUN}/training/{{trial}}/fold-{{fold}}/pdfs.parquet",
