@@ -167,10 +167,12 @@ def check_answer(question: Question, table: pd.DataFrame, service: str) -> pd.Da
     table = table.rename(columns={given[column.lower()]: column for column in question.columns})[question.columns]
     for column, low, high in (("run", 1, 0xFFFF), ("camcol", 1, 6), ("field", 0, 0xFFF)):
         values = table[column]
-        if values.dtype.kind not in "iu" or not values.between(low, high).all():
-            bad = values[~pd.to_numeric(values, errors="coerce").between(low, high)].head(1).tolist()
+        numbers = pd.to_numeric(values, errors="coerce")
+        sound = numbers.between(low, high) & (numbers % 1 == 0)
+        if values.dtype.kind not in "iu" or not sound.all():
+            found = f"of type {values.dtype}" if sound.all() else repr(str(values[~sound].iloc[0])[:40])
             raise UserError(
-                f"the answer of the {service} archive to the query of {question.name} has {column} {bad or 'text'}, "
-                f"but the survey's are whole numbers from {low} to {high}: it cannot be used."
+                f"the answer of the {service} archive to the query of {question.name} has {column} {found}, but the "
+                f"survey's are whole numbers from {low} to {high}: it cannot be used."
             )
     return table.sort_values(question.key, kind="stable").reset_index(drop=True)
