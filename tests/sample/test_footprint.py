@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from sdss_photoz.errors import UserError
 from sdss_photoz.sample import footprint
-from sdss_photoz.sample.footprint import TERMS, covers, grid_on_frame, overlapping_frames, sky_position
+from sdss_photoz.sample.footprint import TERMS, covers, fields_near, grid_on_frame, overlapping_frames, sky_position
 from sdss_photoz.survey import BANDS, FRAME_SHAPE, Frame
 
 PIXEL = 0.396 / 3600
@@ -246,3 +246,61 @@ def test_a_galaxy_outside_of_all_fields_has_no_frame():
     found = overlapping_frames([10.0], [80.0], fields)
     assert len(found) == 0
     assert list(found.columns) == ["galaxy", "run", "camcol", "field", "band"]
+
+
+@pytest.fixture
+def survey(tmp_path):
+    """A table of fields on disk, and galaxies round a few of them."""
+    rng = np.random.default_rng(8)
+    fields = fields_anywhere(3000, rng).assign(fieldID=np.arange(3000), quality=3)
+    bands = {f"{term}_{band}": np.float32(fields[term]) for term in TERMS for band in BANDS}
+    fields = pd.concat([fields, pd.DataFrame(bands)], axis=1)
+    fields.to_parquet(tmp_path / "fields.parquet", row_group_size=500)
+    place = fields.iloc[rng.integers(0, 40, 300)]
+    row, col = rng.uniform(-40, NY + 40, 300), rng.uniform(-40, NX + 40, 300)
+    mu, nu = place.a + place.b * row + place.c * col, place.d + place.e * row + place.f * col
+    return tmp_path / "fields.parquet", fields, *sky_position(*map(np.asarray, (mu, nu, place.node, place.incl)))
+
+
+def test_fields_near_a_chunk_give_all_of_its_frames(survey):
+    path, fields, ra, dec = survey
+    near = fields_near(path, ra, dec)
+    assert len(near) < 400
+    assert "quality" not in near
+    pd.testing.assert_frame_equal(overlapping_frames(ra, dec, near), overlapping_frames(ra, dec, fields))
+    assert len(fields_near(path, [], [])) == 0
+
+
+def test_fields_near_a_chunk_are_refused_without_terms(survey, tmp_path):
+    _, fields, ra, dec = survey
+    fields.drop(columns="incl").to_parquet(tmp_path / "lacking.parquet")
+    with pytest.raises(UserError, match="lacks the column incl"):
+        fields_near(tmp_path / "lacking.parquet", ra, dec)
+    fields.assign(d=np.where(fields.index == 2999, np.nan, fields.d)).to_parquet(tmp_path / "holes.parquet")
+    with pytest.raises(UserError, match="field 3093-3-11 has no astrometric terms"):
+        fields_near(tmp_path / "holes.parquet", ra, dec)
+
+
+def test_galaxies_are_matched_in_blocks_as_at_once(survey, monkeypatch):
+    _, fields, ra, dec = survey
+    at_once = overlapping_frames(ra, dec, fields)
+    monkeypatch.setattr(footprint, "GALAXIES_AT_ONCE", 7)
+    pd.testing.assert_frame_equal(overlapping_frames(ra, dec, fields), at_once)
+    order = ["galaxy", "rank", "run", "camcol", "field"]
+    ranked = at_once.assign(rank=at_once.band.map(BANDS.index))
+    pd.testing.assert_frame_equal(ranked, ranked.sort_values(order, ignore_index=True))
+
+
+def test_a_field_with_a_margin_of_its_own_is_listed_that_far_out_in_every_band():
+    fields = fields_anywhere(1, np.random.default_rng(9), incl=20.0).assign(margin=60.0)
+    field = fields.iloc[0]
+    for beyond, listed in ((59.0, True), (62.0, False)):
+        row = -(31.5 + beyond - 2)  # the outermost pixel of the grid lies this far outside
+        mu, nu = field.a + field.b * row + field.c * 1000, field.d + field.e * row + field.f * 1000
+        ra, dec = sky_position(np.array([mu]), np.array([nu]), field.node, field.incl)
+        turned = 31.5 * (
+            np.abs(grid_on_frame(ra, dec, field.node, field.incl, field[list(TERMS)])[0, 1:]).sum(0)[1] - 1
+        )
+        mu = mu - field.b * turned  # a turned grid reaches farther than 31.5 pixels
+        ra, dec = sky_position(np.array([mu]), np.array([nu]), field.node, field.incl)
+        assert list(overlapping_frames(ra, dec, fields).band) == (list(BANDS) if listed else [])
