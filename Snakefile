@@ -14,6 +14,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/archive.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/cubes.smk"
+include: "workflow/rules/published.smk" if PUBLISHED else "workflow/rules/frames.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
@@ -24,6 +25,7 @@ localrules:
     query_galaxies,
     query_fields,
     select_galaxies,
+    plan_frames,
     assign_folds,
     create_store,
 

@@ -13,6 +13,7 @@ TRAINING = {"train_member"} | PREDICTION
 FOLDS = {"assign_folds"} | TRAINING
 CUBES = {"create_store", "download_frames", "make_cubes"}
 SAMPLE = {"select_galaxies"} | CUBES | FOLDS
+PUBLISHED = {"read_published", "compare_labels"} | SAMPLE - {"plan_frames", "download_frames"}
 ARCHIVE = {"query_galaxies", "query_fields"} | SAMPLE
 SKY = {"build_embedded_archive"} | ARCHIVE
 FIELDS = {"query_fields", "download_frames", "make_cubes"} | TRAINING
@@ -50,6 +51,7 @@ RADIUS = {
     "sample.z_max": (0.3, SAMPLE),
     "sample.match_radius": (3.0, SAMPLE),
     "sample.chunks": (3, SAMPLE),
+    "cubes.published": ("/nowhere/sdss.npz", REPORT),  # while cubes.source is frames the page alone has it
     "training.network": ("inception", TRAINING),
     "training.bins": (90, TRAINING),
     "training.epochs": (3, TRAINING),
@@ -81,7 +83,7 @@ RADIUS = {
     "report.title": ("Another title", REPORT),
     "report.examples": (2, REPORT),
 }
-ELSEWHERE = {"run", "regions"}  # another folder; only through the keys below
+ELSEWHERE = {"run", "regions", "cubes.source"}  # another folder; only through the keys below; needs a file
 REGION_KEYS = {"archive.region": ARCHIVE, "trials.images.folds.train_in": FOLDS, "trials.images.folds.test_in": FOLDS}
 
 

@@ -35,6 +35,7 @@ VERSION = {
 }
 CHUNKS = range(CONFIG.sample.chunks)
 EMBEDDED = CONFIG.archive.service == "embedded"
+PUBLISHED = CONFIG.cubes.source == "published"
 
 
 wildcard_constraints:

@@ -6,6 +6,7 @@ rule report:
     input:
         galaxies=rules.select_galaxies.output.galaxies,
         counts=rules.select_galaxies.output.counts,
+        published=f"{RUN}/sample/published.csv" if PUBLISHED else [],
         photoz=expand(rules.evaluate_trial.output.photoz, trial=CONFIG.trials),
         ensembles=expand(rules.evaluate_trial.output.ensemble, trial=CONFIG.trials),
         metrics=expand(rules.evaluate_trial.output.metrics, trial=CONFIG.trials),

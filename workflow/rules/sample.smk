@@ -5,6 +5,7 @@
 rule select_galaxies:
     input:
         galaxies=rules.query_galaxies.output.galaxies,
+        published=f"{RUN}/archive/published.parquet" if PUBLISHED else [],
     output:
         galaxies=f"{RUN}/sample/galaxies.parquet",
         counts=f"{RUN}/sample/counts.csv",

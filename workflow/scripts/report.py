@@ -29,4 +29,5 @@ with stage(snakemake):
         store=Path(snakemake.input.store[0]).parent,
         trials=trials,
         config=config,
+        published=Path(snakemake.input.published) if snakemake.input.published else None,
     )

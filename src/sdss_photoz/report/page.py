@@ -23,6 +23,7 @@ from sdss_photoz.report import figures as draw
 from sdss_photoz.report import tables as tabulate
 from sdss_photoz.report.colour import colour_image
 from sdss_photoz.report.sky import sky as draw_sky
+from sdss_photoz.sample.published import difference_counts
 
 PACKAGES = (
     "astropy", "astropy-healpix", "duckdb", "galsim", "h5py", "matplotlib", "numba", "numpy", "pandas", "pyarrow",
@@ -49,6 +50,7 @@ def write_report(
     store: Path,
     trials: Mapping[str, TrialFiles],
     config: Config,
+    published: Path | None = None,
 ) -> None:
     """Write the report of a run.
 
@@ -65,6 +67,8 @@ def write_report(
     trials : mapping of name to TrialFiles
     config : config.Config
         The configuration that made the run; keys that change places, speed or devices are not shown.
+    published : Path, optional
+        ``sample/published.csv``: labels of the published cubes that are not the archive's.
 
     Raises
     ------
@@ -82,6 +86,10 @@ def write_report(
     files.write_csv(Path(tables) / "counts.csv", cuts)
     files.write_csv(Path(tables) / "scores.csv", tabulate.scores_table(found))
     files.write_csv(Path(tables) / "folds_and_members.csv", tabulate.parts_table(found))
+    labels = None
+    if published is not None:
+        labels = difference_counts(pd.read_csv(published))
+        files.write_csv(Path(tables) / "published.csv", labels)
     first = next(iter(photoz.values())).drop_duplicates("object_id").set_index("object_id")["fold"]
     sky = _keep(draw_sky(sample, sample["object_id"].map(first)), Path(figures) / "sky.png")
 
@@ -96,6 +104,7 @@ def write_report(
         sky=sky,
         sample=sample,
         counts_table=_count_rows(cuts),
+        labels=None if labels is None else labels.to_dict("records"),
         score_names=[heading for heading, *_ in tabulate.SCORES.values()],
         resolved=yaml.safe_dump(_what_keys(config), sort_keys=False, allow_unicode=True),
         versions=_versions(),

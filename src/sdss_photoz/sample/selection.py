@@ -7,6 +7,7 @@ from astropy_healpix import HEALPix
 
 from sdss_photoz.errors import UserError
 from sdss_photoz.sample.linking import linked
+from sdss_photoz.sample.published import published_cuts
 from sdss_photoz.survey import BANDS, split_object_id
 
 INNER_CHUNK = 128  # most galaxies in an inner chunk of a Zarr shard
@@ -114,12 +115,13 @@ def _best_of(table, labels):
     return kept
 
 
-def select(galaxies: pd.DataFrame, sample) -> tuple[pd.DataFrame, pd.DataFrame]:
+def select(galaxies: pd.DataFrame, sample, published=None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep each galaxy once, apply the sample's limits, order along the sky, cut into chunks.
 
     The cuts, in order: primary spectra; one row for each photometric object; one row for each group of objects linked
     within ``sample.match_radius`` (of several rows the one with the smallest redshift error stays); redshift at most
     ``z_max``; dereddened Petrosian r at most ``r_max``; position, redshift, E(B-V), r and model magnitudes measured.
+    Where the cubes are the published ones, spectra without a good cube of the paper's sample go first of all.
 
     Parameters
     ----------
@@ -127,6 +129,8 @@ def select(galaxies: pd.DataFrame, sample) -> tuple[pd.DataFrame, pd.DataFrame]:
         The archive's rows, named as in its queries.
     sample : config.Sample
         Limits, match radius and number of chunks.
+    published : DataFrame, optional
+        spec_id, state of the published cubes.
 
     Returns
     -------
@@ -148,6 +152,9 @@ def select(galaxies: pd.DataFrame, sample) -> tuple[pd.DataFrame, pd.DataFrame]:
         counts.append((name, int(np.sum(kept)), int(len(table) - np.sum(kept))))
         table = table[np.asarray(kept)]
 
+    if published is not None:
+        for name, kept in published_cuts(table["spec_id"], published).items():
+            cut(name, kept[table.index])
     cut("primary spectrum", table["science_primary"] == 1)
     cut("unique best object", _best_of(table, table["best_object"].to_numpy()))
     cut(

@@ -1,0 +1,20 @@
+"""List the labels of the published cubes that are not the archive's values."""
+
+import sys
+
+import pandas as pd
+
+from sdss_photoz.files import write_csv
+from sdss_photoz.sample.published import difference_counts, differing_labels
+from sdss_photoz.stage import stage
+
+with stage(snakemake):
+    labels = differing_labels(pd.read_parquet(snakemake.input.galaxies), pd.read_parquet(snakemake.input.published))
+    for label, allowed, differing, largest in difference_counts(labels).itertuples(index=False):
+        if differing:
+            print(
+                f"warning: {label} of {differing:,} published cubes differs from the archive's by more than "
+                f"{allowed:g}, at most by {largest:.3g}: see {snakemake.output.labels}",
+                file=sys.stderr,
+            )
+    write_csv(snakemake.output.labels, labels)
