@@ -256,7 +256,8 @@ class _Batch:
             if status.code in (sciserver.CANCELED, sciserver.FAILED):
                 if TAKEN.search(status.message) and self._search(for_job=False):
                     return
-                self._fail(f"{self.job.name} was {sciserver.STATES[status.code]}", status.message)
+                verb = "failed" if status.code == sciserver.FAILED else "was canceled"
+                self._fail(f"{self.job.name} {verb}", status.message)
             if time.time() >= deadline:
                 self._give_up(status)
 
@@ -290,9 +291,9 @@ class _Batch:
         state, name = sciserver.STATES[status.code], self.job.name
         try:
             self.service.cancel(self.job.number)
-            end = "was cancelled"
+            end = "was canceled"
         except (Refused, UserError):
-            end = "could not be cancelled either"
+            end = "could not be canceled either"
         self._forget()
         raise UserError(
             f"{name} was still {state} after {self.archive.query_hours:g} hours (archive.query_hours) and "

@@ -140,10 +140,8 @@ class Account:
         print("logged in to SciServer", file=sys.stderr)
 
     def hide(self, text: str) -> str:
-        """A text of the server without the credentials that it may repeat."""
-        for secret in (self._token, self._password):
-            text = text.replace(secret, "…") if secret else text
-        return text
+        """A text of the server without the token that it may repeat."""
+        return text.replace(self._token, "…") if self._token else text
 
 
 def _is_token(text):
