@@ -25,9 +25,9 @@ from sdss_photoz.embedded.server import Faults, Server
 from sdss_photoz.embedded.server import casjobs as service
 from sdss_photoz.errors import UserError
 
-PAGE = 300  # rows: the small sky fills two and a part
+PAGE = 3  # rows: the four fields of the small sky fill one and a part
 SECRETS = ("ada-lovelace", "her pa55word")
-GALAXIES = ask_for("galaxies")
+GALAXIES, FIELDS = ask_for("galaxies"), ask_for("fields")
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def settings(server, **changes):
     return Archive(**{"service": "casjobs", **quick, **server.settings(), **changes})
 
 
-def ask(server, folder, question=GALAXIES, **changes):
+def ask(server, folder, question=FIELDS, **changes):
     return check_answer(question, casjobs.ask(question, settings(server, **changes), folder), "casjobs")
 
 
@@ -126,8 +126,9 @@ def test_what_is_no_state_is_asked_for_again(body):
 # the answer
 
 
-@pytest.mark.parametrize("name", ["galaxies", "fields"])
-def test_casjobs_gives_the_table_of_the_direct_door(serve, direct, tmp_path, capsys, name):
+@pytest.mark.parametrize(("name", "page"), [("galaxies", 300), ("fields", 3), ("fields", 2), ("fields", 50_000)])
+def test_casjobs_gives_the_table_of_the_direct_door(serve, direct, tmp_path, capsys, monkeypatch, name, page):
+    monkeypatch.setattr(casjobs, "PAGE", page)
     server = serve()
     pd.testing.assert_frame_equal(ask(server, tmp_path, ask_for(name)), direct[name])
     assert server._casjobs.mydb.tables() == []
@@ -143,9 +144,9 @@ def test_answer_that_is_there_needs_neither_server_nor_account(serve, direct, tm
     asked = len(server.requests)
     monkeypatch.delenv("SCISERVER_USER")
     monkeypatch.delenv("SCISERVER_PASSWORD")
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert len(server.requests) == asked
-    forget(tmp_path, "galaxies")
+    forget(tmp_path, "fields")
     assert not any((tmp_path / "queries").iterdir())
 
 
@@ -153,9 +154,9 @@ def test_table_of_an_earlier_question_is_dropped_first(serve, direct, tmp_path):
     server = serve()
     ask(server, tmp_path)
     table = json.loads(next(tmp_path.rglob("job.json")).read_text())["table"]
-    forget(tmp_path, "galaxies")
-    server._casjobs.mydb.make(table, pyarrow.table({"specObjID": [1]}))
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    forget(tmp_path, "fields")
+    server._casjobs.mydb.make(table, pyarrow.table({"fieldID": [1]}))
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
 
 
 # faults
@@ -166,7 +167,7 @@ def test_fault_of_any_call_but_the_submission_is_asked_again(serve, direct, tmp_
     kinds = [kind for kind in ("login", "tables", "status", "mydb") if (fault, kind) != ("expired", "login")]
     server = serve(*(f"{kind}:{fault}@1" for kind in kinds))
     answer = ask(server, tmp_path, timeout_seconds=1.0 if fault == "hang" else 20)
-    pd.testing.assert_frame_equal(answer, direct["galaxies"])
+    pd.testing.assert_frame_equal(answer, direct["fields"])
     assert sum(request.fault == fault for request in server.requests) == len(kinds)
     assert counts(server)["submit"] == 1
     told = capsys.readouterr().err
@@ -180,7 +181,7 @@ def test_fault_of_any_call_but_the_submission_is_asked_again(serve, direct, tmp_
 @pytest.mark.parametrize("fault", ["429", "503", "expired"])
 def test_refused_submission_is_sent_again_at_once(serve, direct, tmp_path, fault, capsys):
     server = serve(f"submit:{fault}@1")
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 2
     assert len(jobs(server)) == 1
     assert "looked for" not in capsys.readouterr().err
@@ -189,7 +190,7 @@ def test_refused_submission_is_sent_again_at_once(serve, direct, tmp_path, fault
 @pytest.mark.parametrize("fault", ["500", "502", "html", "hang"])
 def test_submission_that_may_have_been_lost_is_sent_again_after_a_look(serve, direct, tmp_path, fault, capsys):
     server = serve(f"submit:{fault}@1")
-    pd.testing.assert_frame_equal(ask(server, tmp_path, timeout_seconds=2.0), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path, timeout_seconds=2.0), direct["fields"])
     assert counts(server)["submit"] == 2
     assert len(jobs(server)) == 1
     assert "it is not there" in capsys.readouterr().err
@@ -204,7 +205,7 @@ def test_job_whose_number_was_lost_is_found_and_not_submitted_twice(
         monkeypatch.setattr(sciserver.CasJobs, "find", lambda self, task: None)
         monkeypatch.setattr(casjobs, "LOOKS", 100)
     server = serve(f"submit:{fault}@1", job_seconds=0.3)
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == len(jobs(server)) == 1
 
 
@@ -212,14 +213,14 @@ def test_second_job_that_fails_at_the_first_ones_table_takes_it(serve, direct, t
     monkeypatch.setattr(sciserver.CasJobs, "find", lambda self, task: None)
     monkeypatch.setattr(casjobs, "LOOKS", 2)
     server = serve("submit:reset@1", job_seconds=1.0)
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert sorted(jobs(server)) == [sciserver.FAILED, sciserver.FINISHED]
     assert server._casjobs.mydb.tables() == []
 
 
 def test_table_that_is_gone_is_made_once_more(serve, direct, tmp_path):
     server = serve("gone@1")
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 2
 
 
@@ -235,11 +236,11 @@ def test_table_that_goes_between_pages_is_made_once_more(serve, direct, tmp_path
 
     def write(path, table):
         written(path, table)
-        if path.name == "page-001.parquet" and counts(server)["submit"] == 1:
+        if path.name == "page-000.parquet" and counts(server)["submit"] == 1:
             server._casjobs.mydb.drop(next(iter(server._casjobs.mydb.tables()))["Name"])
 
     monkeypatch.setattr(files, "write_parquet", write)
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 2
 
 
@@ -247,9 +248,9 @@ def test_failed_job_shows_the_servers_message_and_the_query_and_is_submitted_ane
     server = serve("failed@1")
     sentence = refusal(server, tmp_path)
     assert re.match(r"CasJobs job \d+ failed: " + re.escape(service.FAILURE), sentence)
-    assert "FROM SpecObjAll za" in sentence
+    assert "FROM Frame fr" in sentence
     assert kept(tmp_path) == []
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
 
 
 @pytest.mark.parametrize(
@@ -280,12 +281,13 @@ def test_row_count_that_differs_is_one_sentence_and_nothing_is_used(serve, tmp_p
     reply = service.Job.reply
     monkeypatch.setattr(service.Job, "reply", lambda job: {**reply(job), "Rows": job.rows and job.rows + 1})
     sentence = refusal(serve(), tmp_path)
-    assert re.search(r"CasJobs job \d+ made \d+ rows of galaxies, but its table \w+ gave \d+: ", sentence)
+    assert re.search(r"CasJobs job \d+ made \d+ rows of fields, but its table \w+ gave \d+: ", sentence)
     assert kept(tmp_path) == []
 
 
 @pytest.mark.parametrize("column", ["objID", "specObjID"])
 def test_answer_without_a_needed_column_is_named(serve, tmp_path, monkeypatch, column):
+    monkeypatch.setattr(casjobs, "PAGE", 50_000)
     whole = service.answer.to_csv
     monkeypatch.setattr(service.answer, "to_csv", lambda table: whole(table.drop(columns=column, errors="ignore")))
     with pytest.raises(UserError, match=rf"^the answer of the casjobs archive .* lacks the column {column}: it has "):
@@ -296,7 +298,7 @@ def test_server_that_is_down_is_named_when_patience_ends_and_the_job_is_kept(ser
     server = serve("tables:503@2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20")
     host = server.url.split("/")[2]
     assert f"list MyDB: {host} did not answer in 0.001 minutes" in refusal(server, tmp_path, patience_minutes=0.001)
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1
 
 
@@ -335,7 +337,7 @@ def test_token_is_enough(serve, direct, tmp_path, monkeypatch):
     monkeypatch.delenv("SCISERVER_USER")
     monkeypatch.delenv("SCISERVER_PASSWORD")
     monkeypatch.setenv("SCISERVER_TOKEN", server.give_token())
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["login"] == 0
 
 
@@ -350,13 +352,13 @@ def test_token_that_expires_in_mid_run_is_one_sentence_and_the_job_goes_on_with_
     assert "the token of SCISERVER_TOKEN, which is wrong or has expired" in sentence
     assert token not in sentence
     monkeypatch.setenv("SCISERVER_TOKEN", server.give_token())
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1
 
 
 def test_wrong_token_with_a_password_is_replaced(serve, direct, tmp_path, monkeypatch):
     monkeypatch.setenv("SCISERVER_TOKEN", "0123456789abcdef")
-    pd.testing.assert_frame_equal(ask(serve(), tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(serve(), tmp_path), direct["fields"])
 
 
 def test_tokens_that_are_always_refused_end_the_run(serve, tmp_path):
@@ -433,7 +435,7 @@ def then(function, after):
     return both
 {code}
 try:
-    casjobs.ask(ask_for("galaxies"), Archive(**{settings!r}), {folder!r})
+    casjobs.ask(ask_for("fields"), Archive(**{settings!r}), {folder!r})
 except UserError as error:
     sys.exit(str(error))
 """
@@ -458,13 +460,13 @@ KILLS = {
         1,
     ),
     "between pages": (
-        "files.write_parquet = then(files.write_parquet, lambda path, _: path.name == 'page-001.parquet' and kill())",
+        "files.write_parquet = then(files.write_parquet, lambda path, _: path.name == 'page-000.parquet' and kill())",
         1,
     ),
     "in a page": ("import pandas\nwrite = pandas.DataFrame.to_parquet\n"
         "def half(table, path, **options):\n"
         "    write(table, path, **options)\n"
-        "    '001' in str(path) and (os.truncate(path, 1000), kill())\n"
+        "    'page-001' in str(path) and (os.truncate(path, 1000), kill())\n"
         "pandas.DataFrame.to_parquet = half", 1),
     "before the last drop": ("casjobs._Batch._drop = kill", 1),
     "after the last drop": ("sciserver.CasJobs.drop = then(sciserver.CasJobs.drop, lambda *_, **last: last and kill())",
@@ -481,9 +483,9 @@ def test_run_killed_at_any_moment_submits_no_second_job_and_reads_no_page_again(
     assert counts(server)["submit"] == submitted
     pages = sum(name.startswith("page-") for name in kept(tmp_path))
     before = counts(server)["mydb"]
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == len(jobs(server)) == 1
-    needed = -(-len(direct["galaxies"]) // PAGE)
+    needed = -(-len(direct["fields"]) // PAGE)
     dropped = 0 if moment == "after the last drop" else 1
     assert counts(server)["mydb"] - before == needed - pages + dropped
     assert server._casjobs.mydb.tables() == []
@@ -498,7 +500,7 @@ def test_run_killed_as_its_job_waits_finds_it_again(serve, direct, tmp_path):
     process.kill()
     process.communicate()
     assert jobs(server) in ([sciserver.READY], [sciserver.STARTED])
-    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1
 
 
@@ -518,7 +520,7 @@ def test_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(serve,
     if (
         os.geteuid() != 0
         or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(tmp_path)], capture_output=True, check=False
         ).returncode
     ):
         skip("a small disk cannot be mounted here")
@@ -527,7 +529,7 @@ def test_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(serve,
         assert re.search(r"^the disk of .* is full: make room and run again", refusal(server, tmp_path))
         assert not [name for name in kept(tmp_path) if name.endswith(".part")]
         subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path)], check=True)
-        pd.testing.assert_frame_equal(ask(server, tmp_path), direct["galaxies"])
+        pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
         assert counts(server)["submit"] == 1
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
