@@ -82,7 +82,7 @@ def test_a_run_through_every_fault_ends_with_the_galaxies_and_cubes_of_the_direc
         assert_same_results(workflow, tiny)
         for chunk in range(2):
             pd.testing.assert_frame_equal(manifest(workflow, chunk), manifest(tiny, chunk))
-        happened = {request.fault for request in server.requests if request.fault}
+        happened = {name for request in server.requests for name in request.fault.split()}
         expected = {name.split(":")[-1].split("=")[0].split("@")[0] for name in (*ANY, *FRAMES, *JOBS[door])}
         assert happened == expected
         assert ACCOUNT[1] not in done.stdout + done.stderr
@@ -123,8 +123,8 @@ def test_a_run_killed_in_mid_query_and_in_mid_download_asks_for_nothing_twice(ti
         again = {request.path.rsplit("/", 1)[-1] for request in server.requests[before:] if request.kind == "frame"}
         assert not whole & again
         assert_same_results(workflow, tiny)
-        times = Counter(request.path for request in server.requests if request.kind == "frame")
-        assert max(times.values()) <= 3
+        times = Counter(request.path for request in server.requests if request.kind == "frame" and request.status)
+        assert max(times.values()) <= 2  # those that were on their way at the second kill
 
 
 def test_while_frames_are_kept_no_rule_but_query_and_download_touches_the_network(tiny, tmp_path, account):

@@ -19,7 +19,7 @@ from sdss_photoz.embedded.server.limits import Limits
 from sdss_photoz.embedded.server.mydb import MyDB
 from sdss_photoz.embedded.server.sqlserver import SqlError, catalogue, messages
 
-ACCOUNT = ("astronomer", "galaxies")
+ACCOUNT = ("astronomer", "frames-of-301")  # no secret: every server of the embedded archive has it
 BASE = "/CasJobs/RestApi"
 LOGIN = "/login-portal/keystone/v3/tokens"
 READY, STARTED, CANCELING, CANCELED, FAILED, FINISHED = range(6)
