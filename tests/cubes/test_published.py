@@ -231,15 +231,22 @@ def test_a_chunk_of_the_store_is_the_published_cubes_with_a_depth_of_one(tmp_pat
 
 MEASURED = """
 import re, sys
-from sdss_photoz.cubes.published import read_published
+import numpy as np, pandas as pd
+from sdss_photoz.cubes.published import copy_chunk, read_published
+from sdss_photoz.cubes.store import create_store
 
 def peak():  # kB; the ru_maxrss of a child begins with that of its parent
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 
 start = peak()
-table, _ = read_published(sys.argv[1], sys.argv[2])
+table, place = read_published(sys.argv[1], sys.argv[2])
 assert (table["state"] == "ok").all()
 print(len(table), peak(), peak() - start)
+store = sys.argv[2] + "/cubes.zarr"
+create_store(store, 2048, 1, "")
+galaxies = table[::3][:2048].assign(object_id=1, row=np.arange(2048))
+copy_chunk(galaxies, table, place, store, 0)
+print(peak())
 """
 
 
@@ -263,8 +270,10 @@ def test_a_file_of_any_size_is_read_in_little_memory(tmp_path, deflated):
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, path, tmp_path / "archive"], capture_output=True, text=True, check=True
     )
-    cubes, peak, added = map(int, done.stdout.split())
+    cubes, peak, added, copying = map(int, done.stdout.split())
     print(f"{n * base[0].nbytes / 1e6:.0f} MB of cubes: {peak / 1e3:.0f} MB of memory, {added / 1e3:.0f} MB to read")
+    print(f"a chunk of 2,048 galaxies: {copying / 1e3:.0f} MB")
     assert cubes == n
     assert 10_000 < added < 80_000
     assert peak < 500_000
+    assert copying < 1_000_000

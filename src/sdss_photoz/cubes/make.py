@@ -10,11 +10,11 @@ import pandas as pd
 from sdss_photoz.archive import frames as archive_frames
 from sdss_photoz.archive.scratch import Scratch
 from sdss_photoz.config import Archive
-from sdss_photoz.cubes import VERSION
 from sdss_photoz.cubes.frame import DamagedFrame, OpenFrame
+from sdss_photoz.cubes.quality import check_rows, quality_table
 from sdss_photoz.cubes.resample import Projection, resample, window
 from sdss_photoz.cubes.stack import median_stack
-from sdss_photoz.cubes.store import CUBE, chunk_rows, open_store, write_shard
+from sdss_photoz.cubes.store import CUBE, open_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, Frame
@@ -199,12 +199,7 @@ def make_chunk(
         Where a frame is not in the manifest, is missing or damaged, or the galaxies are not the chunk's.
     """
     group = open_store(store)
-    rows = chunk_rows(group, chunk)
-    if galaxies["row"].tolist() != list(range(rows.start, rows.stop)):
-        raise UserError(
-            f"chunk {chunk} of {store} holds rows {rows.start} to {rows.stop - 1}, but the table of galaxies gives "
-            f"{len(galaxies)} other ones: rerun the stage sample."
-        )
+    check_rows(galaxies, group, store, chunk)
     states = {Frame(*key): state for *key, state in manifest[[*FRAME_COLUMNS, "state"]].itertuples(index=False)}
     wanted = group_overlaps(overlaps)
     unknown = [frame for frame, _ in wanted if frame not in states]
@@ -236,15 +231,4 @@ def make_chunk(
             label=f"cubes of chunk {chunk}",
         )
     write_shard(store, chunk, flux, depth)
-    quality = pd.DataFrame(
-        {
-            "object_id": galaxies["object_id"].to_numpy(),
-            "row": galaxies["row"].to_numpy(),
-            "selection": group.attrs["selection"],
-            "version": VERSION,
-        }
-    )
-    for index, band in enumerate(BANDS):
-        quality[f"frames_{band}"] = counts[:, index]
-        quality[f"coverage_{band}"] = coverage[:, index]
-    return quality
+    return quality_table(galaxies, group, counts, coverage)
