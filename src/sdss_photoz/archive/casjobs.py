@@ -69,7 +69,7 @@ def ask(question: Question, archive, folder) -> pd.DataFrame:
     """
     kept = state_folder(question, archive, folder)
     try:
-        return _Batch(question, archive, kept, Pace(folder, archive.queries_per_minute)).answer()
+        return _Batch(question, archive, kept, Pace(Path(folder) / "queries", archive.queries_per_minute)).answer()
     except Refused as refused:
         sentence = (
             f"CasJobs refuses to {refused.label} (HTTP {refused.status}: {refused.message or 'no reason given'}): "

@@ -209,7 +209,7 @@ class CasJobs:
 
     def status(self, job: int) -> Status:
         """Look at a job."""
-        return self._call("GET", f"jobs/{job}", f"look at job {job}", read_status)
+        return self._call("GET", f"jobs/{job}", f"look at job {job}", lambda answer: read_status(answer.body))
 
     def find(self, task: str) -> int | None:
         """Number of the job of a task's name, a failed one only where there is no other; None where none is listed.
@@ -217,7 +217,7 @@ class CasJobs:
         The list is a help that the service need not give: where it cannot be read, that is as if it were empty.
         """
         try:
-            listed = self._call("GET", "jobs", "list jobs", read_jobs, patience=0.0)
+            listed = self._call("GET", "jobs", "list jobs", lambda answer: read_jobs(answer.body), patience=0.0)
         except (Refused, UserError):
             return None
         jobs = sorted(listed.get(task, []))
@@ -229,11 +229,13 @@ class CasJobs:
 
     def tables(self, patience: float | None = None) -> dict[str, int]:
         """Rows of each table in MyDB, by its name in lower case."""
-        return self._call("GET", "contexts/MyDB/Tables", "list MyDB", read_tables, patience=patience)
+        return self._call(
+            "GET", "contexts/MyDB/Tables", "list MyDB", lambda answer: read_tables(answer.body), patience=patience
+        )
 
     def read(self, sql: str, label: str):
         """The answer of a quick query in MyDB, as a DataFrame."""
-        return self._call("POST", "contexts/MyDB/query", label, _read_page, _quick(sql), "text/plain")
+        return self._call("POST", "contexts/MyDB/query", label, read_page, _quick(sql), "text/plain")
 
     def drop(self, table: str, patience: float | None = None) -> None:
         """Drop a table of MyDB where there is one; with another patience (minutes) than the config's."""
@@ -247,7 +249,7 @@ class CasJobs:
                 raise
 
     def _call(self, method, path, label, read, body=None, accept="application/json", patience=None):
-        """Ask until `read` makes sense of the body; `patience` (minutes) may be another one than the config's."""
+        """Ask until `read` makes sense of the answer; `patience` (minutes) may be another one than the config's."""
         archive = self._archive
         if patience is not None:
             archive = archive.model_copy(update={"patience_minutes": patience})
@@ -261,7 +263,7 @@ class CasJobs:
             if answer.status >= 300:
                 raise Refused(label, answer.status, said)
             try:
-                return read(answer.body)
+                return read(answer)
             except ValueError as error:
                 wrong = self._account.hide(str(error))
             raise Faltering("an HTML page" if answer.body.lstrip().startswith(b"<") else wrong)
@@ -309,17 +311,22 @@ def _never_sent(error):
     )
 
 
-def _read_word(body):
+def _read_word(answer):
     """An answer that says no more than that it is done; a page of HTML says nothing."""
-    if body.lstrip().startswith(b"<"):
+    if answer.body.lstrip().startswith(b"<"):
         raise ValueError("an HTML page")
 
 
-def _read_page(body):
-    """A page of CSV; one that was cut in mid-line would else pass for a whole one."""
-    if not body.endswith(b"\n"):
+def read_page(answer: http.Answer):
+    """Read a page of CSV: ValueError where it is none, or may have lost its end.
+
+    What is shorter than the length that was announced never comes here. Where none was announced, only the end of the
+    last line tells.
+    """
+    announced = "Content-Length" in answer.headers or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+    if not announced and not answer.body.endswith(b"\n"):
         raise ValueError("an answer that ends in mid-line")
-    return read_answer(body)
+    return read_answer(answer.body)
 
 
 def read_status(body: bytes) -> Status:
