@@ -195,6 +195,13 @@ def test_refused_submission_is_sent_again_at_once(serve, direct, tmp_path, fault
     assert "looked for" not in capsys.readouterr().err
 
 
+def test_submission_without_a_connection_is_known_not_to_be_taken(serve, tmp_path):
+    server = serve()
+    archive = settings(server, patience_minutes=0.01, casjobs="http://127.0.0.1:9/CasJobs")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9 did not answer in 0\.01 minutes \(no connection\)"):
+        sciserver.CasJobs(archive, http.Pace(tmp_path, 60_000)).submit("SELECT 1", "test")
+
+
 @pytest.mark.parametrize("fault", ["500", "502", "html", "hang"])
 def test_submission_that_may_have_been_lost_is_sent_again_after_a_look(serve, direct, tmp_path, fault, capsys):
     server = serve(f"submit:{fault}@1")

@@ -7,7 +7,6 @@ import sys
 from typing import NamedTuple
 
 import requests
-import urllib3
 
 from sdss_photoz.archive import http
 from sdss_photoz.archive.http import Faltering
@@ -306,9 +305,8 @@ def _quick(sql):
 def _never_sent(error):
     """Whether a request failed before anything of it can have come to the server."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout | ValueError) or isinstance(
-        reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError
-    )
+    kinds = {kind.__name__ for kind in type(reason).__mro__}  # of urllib3, which requests hands on
+    return isinstance(error, requests.ConnectTimeout | ValueError) or "NewConnectionError" in kinds
 
 
 def _read_word(answer):
