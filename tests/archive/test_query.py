@@ -81,7 +81,8 @@ def test_the_galaxies_are_the_rows_of_the_extended_query(catalog, wanted):
 
 def test_the_extended_query_has_the_papers_columns_and_more(catalog):
     paper, extended = (
-        tsql.run(catalog, read_query(name)).sort_values("specObjID", ignore_index=True) for name in ("paper", "extended")
+        tsql.run(catalog, read_query(name)).sort_values("specObjID", ignore_index=True)
+        for name in ("paper", "extended")
     )
     assert set(paper) <= set(extended)
     for column in paper:
@@ -153,7 +154,8 @@ def test_a_region_holds_the_galaxies_in_it_and_the_fields_that_reach_into_it(cat
     pd.testing.assert_frame_equal(near, everywhere[inside].reset_index(drop=True))
     assert len(near) > 5
     frames = [
-        overlapping_frames(near.ra, near.dec, query_fields(Archive(), catalog.parent, where)) for where in (None, region)
+        overlapping_frames(near.ra, near.dec, query_fields(Archive(), catalog.parent, where))
+        for where in (None, region)
     ]
     pd.testing.assert_frame_equal(*frames)
 

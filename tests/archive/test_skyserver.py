@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
 import pytest
+from tests.conftest import skip
 
 from sdss_photoz.archive import query, skyserver
 from sdss_photoz.archive.question import ask_for, check_answer
@@ -327,6 +328,27 @@ def test_a_killed_question_asks_no_finished_part_again(catalog, straight, settin
         assert len(asked(server)) == 3 + 2  # four answers are needed, of which two were there
         whole(question, settings(server.url), tmp_path)
         assert len(asked(server)) == 5
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(catalog, straight, settings, tmp_path):
+    question = ask_for("galaxies", HERE)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        skip("a small file system cannot be mounted here")
+    try:
+        with Server(catalog.parent, limits=PLENTY) as server:
+            with pytest.raises(UserError, match=r"^the disk of .* is full: make room and run again") as refusal:
+                skyserver.ask(question, settings(server.url), tmp_path)
+            assert "\n" not in str(refusal.value)
+            kept = sorted(path.name for path in tmp_path.glob("queries/galaxies-*/*"))
+            assert kept
+            assert all(name.endswith(".parquet") for name in kept)
+            subprocess.run(["mount", "-o", "remount,size=4m", str(tmp_path)], check=True)
+            before = len(asked(server))
+            pd.testing.assert_frame_equal(whole(question, settings(server.url), tmp_path), straight(question))
+            assert len(asked(server)) == before + 4 - len(kept)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def test_requests_are_never_sent_faster_than_the_pace(catalog, settings, tmp_path):

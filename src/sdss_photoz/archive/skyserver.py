@@ -6,6 +6,7 @@ its text is too long. Each answer tells beside its rows how many they should be;
 takes too long, is cut in two. Answers are kept one by one: a later start asks only for those that are missing.
 """
 
+import errno
 import html
 import re
 from pathlib import Path
@@ -208,7 +209,12 @@ class _SkyServer:
         count = table.pop(COUNT).max() if len(table) else 0
         if len(table) < count:
             raise _TooMuch(f"{len(table):,} of its {count:,} rows came")
-        files.write_parquet(path, table)
+        try:
+            files.write_parquet(path, table)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(f"the disk of {self.kept} is full: make room and run again; what came is kept.") from None
         return table
 
     def _table(self, response, names):
