@@ -119,6 +119,9 @@ class Answer(BaseHTTPRequestHandler):
             body = b"<html><body>The archive is under maintenance</body></html>"
         if fault == "flipped":
             body = body[:40] + bytes([body[40] ^ 255]) + body[41:]
+        if fault == "flipped in its middle":
+            middle = len(body) // 2
+            body = body[:middle] + bytes(255 - byte for byte in body[middle : middle + 8]) + body[middle + 8 :]
         if fault == "gzip":
             body = gzip.compress(bytes(10**6))
         self.send_response(206 if first else 200)

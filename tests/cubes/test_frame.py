@@ -162,6 +162,29 @@ def test_frame_of_another_shape_is_refused(tmp_path, write_frame):
         read_frame(path)
 
 
+def test_header_with_hostile_values_is_refused_by_name(tmp_path, write_frame):
+    path = write_frame(tmp_path / "frame-r-000094-1-0011.fits", 1.0)
+    content = path.read_bytes()
+    for card in (b"RUN     = 'a path/../../'", b"RUN     = 1E999", b"RUN     = T", b"RUN     ="):
+        place = content.index(b"RUN     =")
+        path.write_bytes(content[:place] + card.ljust(80) + content[place + 80 :])
+        with pytest.raises(UserError, match="holds another frame: its header says run"):
+            OpenFrame(path, frame=Frame(94, 1, 11, "r"))
+    for axis in (b"NAXIS1  = 999999999999", b"NAXIS1  = -2048", b"NAXIS1  = 1E999", b"NAXIS1  = 2047.9"):
+        place = content.index(b"NAXIS1  =")
+        path.write_bytes(content[:place] + axis.ljust(80) + content[place + 80 :])
+        with pytest.raises(UserError, match="holds another image: its header says 1489 x"):
+            OpenFrame(path)
+
+
+def test_gzip_frame_that_never_ends_is_refused(tmp_path, write_frame):
+    plain = write_frame(tmp_path / "frame-r-000094-1-0011.fits", 1.0).read_bytes()
+    packed = tmp_path / "frame-r-000094-1-0011.fits.gz"
+    packed.write_bytes(gzip.compress(plain, 1) + gzip.compress(bytes(50_000_000), 1) * 4)
+    with pytest.raises(UserError, match="holds more than 64 MB behind its image"):
+        read_frame(packed)
+
+
 def test_frame_full_of_nan_is_refused_but_one_good_pixel_is_data(tmp_path, write_frame):
     image = np.full(FRAME_SHAPE, np.nan, "f4")
     path = write_frame(tmp_path / "frame-r-000094-1-0011.fits", image)

@@ -3,8 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tenacity
+from tests.archive.frame_server import frame_server
 
-from sdss_photoz.archive.frames import manifest
+from sdss_photoz.archive import http
+from sdss_photoz.archive.frames import later, manifest
+from sdss_photoz.config import Archive
 from sdss_photoz.cubes import make
 from sdss_photoz.cubes.frame import OpenFrame, read_wcs
 from sdss_photoz.cubes.make import group_overlaps, make_chunk, stack_cubes
@@ -50,6 +54,44 @@ def run(tmp_path, sky, table, overlaps, listed=None, n=None, chunks=1, chunk=0):
     sas = sky.as_uri()
     listed = manifest(overlaps, sas=sas, mirror=tmp_path / "mirror") if listed is None else listed
     return store, make_chunk(table, overlaps, listed, store, chunk, sas=sas, mirror=tmp_path / "mirror")
+
+
+@pytest.fixture
+def served(sky, monkeypatch):
+    """The same archive behind HTTP."""
+    monkeypatch.setattr(http, "_growing", tenacity.wait_fixed(0.01))
+    with frame_server() as server:
+        for frame in ALL:
+            server.add(frame, (sky / frame.path()).read_bytes())
+        yield server
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory, write_frame):
+    """A frame of many compressed blocks, as bytes."""
+    noise = np.random.default_rng(0).choice([LOW, MIDDLE, HIGH], (1489, 2048), p=[0.9, 0.05, 0.05])
+    return write_frame(tmp_path_factory.mktemp("noisy") / BOTH[0].name, noise, BOTH[0]).read_bytes()
+
+
+def run_served(tmp_path, served, listed, overlaps=None, **archive):
+    """Make a chunk with frames of the server; the shard's bytes, the mirror's and the scratch folder's paths."""
+    store, table = tmp_path / "cubes.zarr", galaxies()
+    create_store(store, 5, 1, selection_digest(range(5), np.zeros(5), np.zeros(5), 1))
+    archive = Archive(timeout_seconds=2.0, patience_minutes=0.01, **archive)
+    overlaps = overlap_table() if overlaps is None else overlaps
+    given = {"sas": served.url, "mirror": tmp_path / "mirror", "scratch": tmp_path / "scratch", "connections": 2}
+    quality = make_chunk(table, overlaps, listed, store, 0, **given, archive=archive)
+    return shard_files(store, 0)[0].read_bytes(), quality
+
+
+def spoiled(frame_bytes: bytes) -> bytes:
+    """A frame whose two ends and header are right: the damage is in a block that the galaxies need."""
+    middle = len(frame_bytes) // 2
+    return (
+        frame_bytes[:middle]
+        + bytes(255 - byte for byte in frame_bytes[middle : middle + 8])
+        + frame_bytes[middle + 8 :]
+    )
 
 
 def test_chunk_holds_the_median_of_the_runs_and_says_so(tmp_path, sky):
@@ -135,6 +177,70 @@ def test_frame_damaged_in_its_middle_is_named_in_one_sentence_and_leaves_no_shar
     assert not shard_files(tmp_path / "cubes.zarr", 0)[0].exists()
 
 
+def test_kept_frames_and_frames_that_come_later_give_the_same_cubes(tmp_path, sky, served):
+    store, quality = run(tmp_path / "folder", sky, galaxies(), overlap_table())
+    folder = shard_files(store, 0)[0].read_bytes()
+    kept = manifest(overlap_table(), sas=served.url, mirror=tmp_path / "kept" / "mirror")
+    mirrored, of_mirror = run_served(tmp_path / "kept", served, kept)
+    assert len(served.asked) == 4  # none of them for the cubes
+    listed = later(overlap_table())
+    assert listed["state"].tolist() == ["later"] * 4
+    assert listed["bytes"].sum() == 0
+    assert listed["sha256"].tolist() == [""] * 4
+    dropped, of_scratch = run_served(tmp_path / "dropped", served, listed)
+    assert len(served.asked) == 8
+    assert folder == mirrored == dropped
+    pd.testing.assert_frame_equal(quality, of_mirror)
+    pd.testing.assert_frame_equal(quality, of_scratch)
+    assert not (tmp_path / "dropped" / "mirror").exists()
+    assert not (tmp_path / "dropped" / "scratch").exists()
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "later"])
+def test_frame_found_damaged_by_its_checksum_is_fetched_once_more(tmp_path, served, noisy, keep):
+    served.add(BOTH[0], noisy)
+    whole, _ = run_served(tmp_path / "whole", served, later(overlap_table()))
+    served.requests.clear()
+    served.add(BOTH[0], noisy, faults=["flipped in its middle"])
+    listed = manifest(overlap_table(), sas=served.url, mirror=tmp_path / "mirror") if keep else later(overlap_table())
+    shard, _ = run_served(tmp_path, served, listed)
+    assert shard == whole
+    assert len(served.asked) == 5
+    assert served.asked.count(f"/sas/{BOTH[0].path()}") == 2
+    if keep:
+        assert (tmp_path / "mirror" / BOTH[0].path()).read_bytes() == noisy
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "later"])
+def test_frame_damaged_in_the_archive_itself_is_one_sentence_after_a_second_copy(tmp_path, served, noisy, keep):
+    served.add(BOTH[0], spoiled(noisy))
+    listed = manifest(overlap_table(), sas=served.url, mirror=tmp_path / "mirror") if keep else later(overlap_table())
+    with pytest.raises(UserError, match=r"frame-r-000094-1-0011.fits.bz2 is damaged .* fetched once more") as error:
+        run_served(tmp_path, served, listed)
+    assert "\n" not in str(error.value)
+    assert served.asked.count(f"/sas/{BOTH[0].path()}") == 2
+    assert not (tmp_path / "scratch").exists()
+    assert not shard_files(tmp_path / "cubes.zarr", 0)[0].exists()
+
+
+def test_damaged_frame_of_an_archive_that_is_a_folder_is_never_touched(tmp_path, noisy):
+    path = tmp_path / "sas" / BOTH[0].path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(spoiled(noisy))
+    with pytest.raises(UserError, match=r"is damaged .*; delete it and fetch it again\.$"):
+        run(tmp_path, tmp_path / "sas", galaxies(), overlap_table(frames=BOTH[:1]))
+    assert path.read_bytes() == spoiled(noisy)
+
+
+def test_frames_that_come_later_may_be_missing_up_to_the_configured_fraction(tmp_path, served):
+    overlaps = overlap_table(frames=[*BOTH, Frame(9999, 1, 11, "r")])
+    _, quality = run_served(tmp_path / "a", served, later(overlaps), overlaps, missing_fraction=0.34)
+    assert quality["frames_r"].tolist() == [2] * 5
+    with pytest.raises(UserError, match="1 of 3 frames are missing from http"):
+        run_served(tmp_path / "b", served, later(overlaps), overlaps, missing_fraction=0.33)
+    assert not shard_files(tmp_path / "b" / "cubes.zarr", 0)[0].exists()
+
+
 def test_order_of_the_overlaps_changes_no_bit(tmp_path, sky):
     """Rows of a real query come in any order."""
     results = []
@@ -157,9 +263,12 @@ def test_galaxy_is_stacked_and_let_go_as_soon_as_its_last_frame_was_read(sky, mo
 
     monkeypatch.setattr(make, "OpenFrame", Watched)
     monkeypatch.setattr(make, "median_stack", lambda layers: events.append("stack") or median_stack(layers))
+
+    def copies(frame):
+        yield path
+
     overlaps = [(Frame(94, 1, 11 + k, "r"), np.array([k, k + 1])) for k in range(6)]
     flux, depth = np.empty((7, 64, 64, 5), "f4"), np.empty((7, 5), "u2")
-    copies = lambda _: (path for _ in [0])
     counts, _ = stack_cubes(np.full(7, 180.0), np.full(7, 30.0), overlaps, copies, flux, depth)
     assert counts[:, 2].tolist() == [1, 2, 2, 2, 2, 2, 1]
     assert events == [event for k in range(6) for event in (f"read {11 + k}", "stack")] + ["stack"]
