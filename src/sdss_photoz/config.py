@@ -92,6 +92,9 @@ class Archive(Block):
         0.0, "Largest fraction of the needed frames that the archive may lack before the run stops.", ge=0, le=1
     )
     connections: int = how(4, "Connections of one job to the archive of frames.", ge=1, le=16)
+    on_head_node: bool = how(
+        False, "On a cluster, download frames where Snakemake runs, not in jobs: for nodes without the internet."
+    )
     queries_per_minute: float = how(30.0, "Requests a minute to the query services, all jobs together.", gt=0)
     poll_seconds: float = how(5.0, "First pause between two looks at a batch job; it grows to a minute.", gt=0)
     query_hours: float = how(24.0, "How long a batch job may take from its submission.", gt=0)

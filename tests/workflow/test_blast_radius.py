@@ -11,12 +11,12 @@ EVALUATION = {"evaluate_trial"} | REPORT
 PREDICTION = {"predict_fold"} | EVALUATION
 TRAINING = {"train_member"} | PREDICTION
 FOLDS = {"assign_folds"} | TRAINING
-CUBES = {"create_store", "download_frames", "make_cubes"}
+CUBES = {"create_store", "plan_frames", "download_frames", "make_cubes"}
 SAMPLE = {"select_galaxies"} | CUBES | FOLDS
 PUBLISHED = {"read_published", "compare_labels"} | SAMPLE - {"plan_frames", "download_frames"}
 ARCHIVE = {"query_galaxies", "query_fields"} | SAMPLE
 SKY = {"build_embedded_archive"} | ARCHIVE
-FIELDS = {"query_fields", "download_frames", "make_cubes"} | TRAINING
+FIELDS = {"query_fields", "plan_frames", "download_frames", "make_cubes"} | TRAINING
 NOTHING = set()
 
 # key: (another value than that of the tiny run, the rules that must run again)
@@ -25,7 +25,7 @@ RADIUS = {
     "archive.release": (13, SKY),
     "archive.window_flist": (
         "/nowhere/window_flist.fits",
-        {"query_fields", "download_frames", "make_cubes"} | TRAINING,
+        {"query_fields", "plan_frames", "download_frames", "make_cubes"} | TRAINING,
     ),
     "archive.casjobs": ("https://casjobs.nowhere", NOTHING),
     "archive.login": ("https://login.nowhere", NOTHING),
@@ -34,6 +34,7 @@ RADIUS = {
     "archive.mirror": ("/nowhere", NOTHING),
     "archive.missing_fraction": (0.5, NOTHING),
     "archive.connections": (2, NOTHING),
+    "archive.on_head_node": (True, NOTHING),
     "archive.queries_per_minute": (3.0, NOTHING),
     "archive.poll_seconds": (3.0, NOTHING),
     "archive.query_hours": (3.0, NOTHING),

@@ -9,9 +9,9 @@ from collections import Counter
 import pandas as pd
 import pytest
 import yaml
+from tests.workflow.conftest import Workflow
 
 from sdss_photoz.embedded.server import ACCOUNT, Faults, Limits, Server
-from tests.workflow.conftest import Workflow
 
 ANY = ["429", "500", "502", "503", "html", "hang", "reset", "truncated"]  # of a call of any kind
 FRAMES = ["frame:flipped", "frame:404"]

@@ -116,6 +116,7 @@ rule download_frames:
         f"{RUN}/logs/download_frames/chunk-{{chunk}}.log",
     benchmark:
         f"{RUN}/benchmarks/download_frames/chunk-{{chunk}}.tsv"
+    localrule: CONFIG.archive.on_head_node
     conda:
         "../../envs/data.yaml"
     threads: 1
