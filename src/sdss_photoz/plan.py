@@ -27,6 +27,7 @@ FRAMES = 1_000_000  # the frames of its sky, before the repeats of Stripe 82
 AREA = 8_032  # square degrees of the Legacy survey's spectra (SDSS DR7)
 FIELD = 0.19  # degrees: mean side of a field, by which fields reach out of a box
 FRAMES_OF_A_GALAXY = 1.5 * len(BANDS)  # one or two fields in the ordinary sky
+CONNECTIONS = 8  # archive_connections of profiles/default and slurm
 CUBE_BYTES = CUBE_SIZE**2 * len(BANDS) * 4
 EMBEDDED_FRAME_BYTES, EMBEDDED_SECONDS = 2_000_000, 1.2  # size and processor time of a simulated frame
 
@@ -91,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="configuration of the run")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores (default: this machine's)")
     parser.add_argument("--gpus", type=int, default=None, help="GPUs (default: this machine's)")
-    parser.add_argument("--connections", type=int, help="connections to the archive, all jobs (archive.connections)")
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS, help="connections to the archive, all jobs together (8)"
+    )
     parser.add_argument("--mb-per-second", type=float, default=2.0, help="what one connection brings (2, assumed)")
     parser.add_argument("--tflops", type=float, default=100.0, help="what a GPU does in training (100, assumed)")
     parser.add_argument("--json", action="store_true", help="print JSON, in bytes and hours")
@@ -108,7 +111,7 @@ def main(arguments) -> None:
     means = Means(
         arguments.cores,
         0 if config.training.device == "cpu" else gpus,
-        arguments.connections or config.archive.connections,
+        arguments.connections,
         arguments.mb_per_second,
         arguments.tflops,
     )
@@ -193,6 +196,8 @@ def _expected_galaxies(config):
 
 def box_area(region) -> float:
     """Area of a box on the sky (square degrees)."""
+    if region.dec[0] >= region.dec[1]:
+        raise UserError(f"a region has dec {list(region.dec)}, but the first must be below the second.")
     south, north = np.radians(region.dec)
     return float(_width(region) * np.degrees(np.sin(north) - np.sin(south)))
 
@@ -212,14 +217,13 @@ def _width(region):
 def _data_stages(config, extent, means):
     """Archive, sample and cubes."""
     embedded, remote = config.archive.service == "embedded", is_remote(config)
-    fetched = extent.to_fetch * FRAME_BYTES
-    frame_bytes = EMBEDDED_FRAME_BYTES if embedded else FRAME_BYTES
+    fetched, kept, simulating = extent.to_fetch * FRAME_BYTES, 0, 0.0
     if embedded:
-        kept, simulating = extent.frames * frame_bytes, extent.frames * EMBEDDED_SECONDS / 3600
-    elif config.frames_come_later:
-        kept, simulating = round(min(means.cores, config.sample.chunks) * config.frames.scratch_gb * 1e9), 0.0
+        kept, simulating = extent.frames * EMBEDDED_FRAME_BYTES, extent.frames * EMBEDDED_SECONDS / 3600
+    if config.frames_come_later:
+        kept += round(min(means.cores, config.sample.chunks) * config.frames.scratch_gb * 1e9)
     else:
-        kept, simulating = fetched, 0.0
+        kept += fetched
     seconds_of_download = fetched / 1e6 / (means.mb_per_second * means.connections)
     checking = extent.to_fetch * CHECK_SECONDS / 3600 if remote else 0.0
     cutting = (extent.frames * DECOMPRESS_SECONDS + extent.cutouts * CUTOUT_SECONDS) / 3600

@@ -1,0 +1,171 @@
+"""What a run will take is told before anything is spent, and a large transfer waits for consent."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from tests.workflow.conftest import ROOT
+
+from sdss_photoz import cli
+from sdss_photoz.archive.consent import FRAME_BYTES
+from sdss_photoz.config import check, load
+from sdss_photoz.plan import CONNECTIONS, COSTS, Means, box_area, plan
+
+MEANS = Means(cores=2, gpus=0, connections=4, mb_per_second=1.0, tflops=100.0)
+NOWHERE = "http://127.0.0.1:9/sas"  # nothing listens there
+
+
+def remote(**archive):
+    """The tiny run's configuration with its frames behind HTTP."""
+    return {
+        **yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text()),
+        "archive": {"service": "skyserver", "sas": NOWHERE, **archive},
+    }
+
+
+def needed(workflow) -> pd.DataFrame:
+    """The frames that the chunks of a finished run needed, by their manifests."""
+    manifests = [pd.read_parquet(path) for path in sorted((workflow.results / "archive" / "frames").glob("*.parquet"))]
+    return pd.concat(manifests)
+
+
+def stages(found):
+    return {stage["stage"]: stage for stage in found["stages"]}
+
+
+def test_before_any_table_the_whole_survey_is_half_a_million_galaxies_a_million_frames_and_three_terabytes(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    total = plan(load(ROOT / "config" / "sdss-dr12.yaml"), MEANS)["total"]
+    assert total["galaxies"] == 516_525
+    assert total["frames"] == 1_000_000
+    assert total["bytes_to_fetch"] == 3 * 10**12
+
+
+def test_a_box_is_scaled_by_its_area_on_the_sphere():
+    whole = check({"regions": {"all": {}, "belt": {"ra": [350, 10], "dec": [0, 30]}}}).regions
+    assert box_area(whole["all"]) == pytest.approx(41_253, rel=1e-4)
+    assert box_area(whole["belt"]) == pytest.approx(573, rel=1e-3)  # 20 deg x 57.3 x sin 30 deg
+
+
+def test_a_finished_run_is_counted_from_its_own_tables(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.directory)
+    total = plan(check(remote(mirror="/nonexistent")), MEANS)["total"]
+    frames = needed(tiny).drop_duplicates("path")
+    assert total["galaxies"] == len(pd.read_parquet(tiny.results / "sample" / "galaxies.parquet"))
+    assert total["frames"] == len(frames)
+    assert total["bytes_to_fetch"] == len(frames) * FRAME_BYTES
+
+
+def test_frames_of_the_mirror_are_not_fetched_again_and_a_folder_is_read_in_place(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny.directory)
+    paths = sorted(set(needed(tiny)["path"]))
+    for path in paths[:3]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tiny.results / "archive" / "sas" / path, tmp_path / path)
+    found = plan(check(remote(mirror=str(tmp_path))), MEANS)
+    assert found["total"]["bytes_to_fetch"] == (len(paths) - 3) * FRAME_BYTES
+    folder = check(remote(sas=(tiny.results / "archive" / "sas").as_uri()))
+    assert plan(folder, MEANS)["total"]["bytes_to_fetch"] == 0
+
+
+def test_frames_that_are_not_kept_take_a_scratch_folder_a_job_and_come_once_for_each_chunk(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.directory)
+    config = check({**remote(mirror="/nonexistent"), "frames": {"keep": False, "scratch_gb": 0.5}})
+    archive = stages(plan(config, MEANS))["archive"]
+    assert archive["bytes_to_fetch"] == len(needed(tiny)) * FRAME_BYTES
+    assert archive["disk_bytes"] == 2 * 500_000_000
+
+
+def test_more_cores_and_gpus_shorten_the_wall_clock_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load(ROOT / "config" / "sdss-dr12.yaml")
+    few, many = plan(config, MEANS._replace(gpus=1)), plan(config, MEANS._replace(cores=64, gpus=8))
+    for stage in ("cubes", "training"):
+        assert stages(many)[stage]["wall_hours"] < stages(few)[stage]["wall_hours"]
+        assert stages(many)[stage]["gpu_hours"] == stages(few)[stage]["gpu_hours"]
+        assert stages(many)[stage]["cpu_hours"] == stages(few)[stage]["cpu_hours"]
+    # the paper's own figure: 120,000 steps of 128 galaxies are 70 PFLOP; 30 networks a trial, four such trials
+    assert stages(few)["training"]["gpu_hours"] == pytest.approx(120 * 70e15 / 100e12 / 3600, rel=0.05)
+
+
+def test_the_figures_of_each_network_are_those_of_the_network():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from sdss_photoz.training.networks import build, names
+
+    assert set(COSTS) == set(names())
+    for name, cost in COSTS.items():
+        network, cube, ebv = build(name), torch.randn(1, 64, 64, 5), torch.rand(1)
+        with FlopCounterMode(display=False) as forward, torch.no_grad():
+            network(cube, ebv)
+        with FlopCounterMode(display=False) as both:
+            network(cube, ebv).sum().backward()
+        assert cost.prediction_flop == pytest.approx(forward.get_total_flops(), rel=0.02)
+        assert cost.training_flop == pytest.approx(both.get_total_flops(), rel=0.02)
+        assert cost.weights == 4 * sum(weight.numel() for weight in network.parameters())
+
+
+def test_connections_are_those_that_the_profiles_allow():
+    for profile in (ROOT / "profiles" / "default" / "config.yaml", ROOT / "slurm" / "config.yaml"):
+        assert f"archive_connections={CONNECTIONS}" in yaml.safe_load(profile.read_text())["resources"]
+
+
+def test_the_command_prints_a_table_or_json_and_warns_of_consent_and_of_a_small_disk(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["plan", "--configfile", str(ROOT / "config" / "sdss-dr12.yaml"), "--cores", "16", "--gpus", "2"]
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out
+    for word in ("archive", "cubes", "training", "total", "516,525", "1,000,000", "These figures rest on"):
+        assert word in text
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [stage["stage"] for stage in found["stages"]] == ["archive", "cubes", "training"]
+    consent = found["warnings"][0]
+    assert "help@sdss.org" in consent
+    assert "archive.help_desk_told" in consent
+    if shutil.disk_usage(tmp_path).free < found["total"]["disk_bytes"]:
+        assert any("free" in warning for warning in found["warnings"][1:])
+
+
+def test_a_wrong_word_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["plan", "--configfile", "missing.yaml"]) == 1
+    assert "missing.yaml" in capsys.readouterr().err
+    assert cli.main(["plan", "--configfile", str(ROOT / "config.yaml"), "--tflops", "0"]) == 1
+    assert "--tflops is 0" in capsys.readouterr().err
+
+
+def test_the_run_counts_its_frames_before_the_download(tiny):
+    found, frames = json.loads((tiny.results / "archive" / "plan.json").read_text()), needed(tiny)
+    assert found["frames"] == frames["path"].nunique()
+    assert found["frames_of_chunks"] == len(frames)
+    assert sum(found["frames_by_chunk"].values()) == len(frames)
+    assert found["estimated_bytes"] == found["frames"] * FRAME_BYTES
+
+
+def test_a_large_download_waits_until_the_help_desk_was_told(tiny, tmp_path):
+    workflow = tiny.copy(tmp_path / "copy")
+    again = ("--cores", "1", "--until", "plan_frames", "--forcerun", "plan_frames")
+    archive = f"sas: {NOWHERE}, mirror: {tmp_path / 'mirror'}, consent_bytes: 1000000"
+    refused = workflow.run(*again, config=[f"archive={{{archive}}}"])
+    log = (workflow.results / "logs" / "plan_frames.log").read_text().splitlines()
+    assert refused.returncode != 0
+    assert len(log) == 1
+    assert "help@sdss.org" in log[0]
+    assert "archive.help_desk_told" in log[0]
+    assert not (workflow.results / "archive" / "plan.json").exists()
+    workflow.run(*again, config=[f"archive={{{archive}, help_desk_told: true}}"], check=True)
+    told = (workflow.results / "archive" / "plan.json").read_bytes()
+    assert told == (tiny.results / "archive" / "plan.json").read_bytes()
+
+
+def test_no_consent_is_asked_for_frames_that_are_there(tiny, tmp_path):
+    workflow = tiny.copy(tmp_path / "copy")
+    mirror = workflow.results / "archive" / "sas"
+    archive = f"archive={{sas: {NOWHERE}, mirror: {mirror}, consent_bytes: 0}}"
+    workflow.run("--cores", "1", "--until", "plan_frames", "--forcerun", "plan_frames", config=[archive], check=True)

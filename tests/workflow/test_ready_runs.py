@@ -1,0 +1,113 @@
+"""The ready configurations: what a user of the real survey would run."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+import yaml
+from tests.workflow.conftest import ROOT, Workflow
+
+from sdss_photoz import config
+from sdss_photoz.plan import Means, plan
+from sdss_photoz.sample.selection import shard_shape
+
+READY = sorted((ROOT / "config").glob("*.yaml"))
+TILE, DR12 = (ROOT / "config" / f"sdss-{name}.yaml" for name in ("tile", "dr12"))
+
+
+def dry_run(path, directory):
+    """Jobs by rule of a dry run in an empty directory."""
+    start = time.monotonic()
+    done = Workflow(directory, path).run("-n", "--quiet", "rules", check=True)
+    print(f"the dry run of {path.name} took {time.monotonic() - start:.1f} s")
+    table = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
+    return {rule: int(count) for rule, count in table}
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_a_ready_run_stands_alone_and_names_its_schema_and_its_command(path):
+    settings, text = config.load(path), path.read_text()
+    assert text.startswith("# yaml-language-server: $schema=../config.schema.json\n")
+    lines = [line.lstrip("# ") for line in text.splitlines() if re.match(r"# +(snakemake|sdss-photoz) ", line)]
+    commands = [shlex.split(line) for line in lines]
+    assert {words[0] for words in commands} == {"snakemake", "sdss-photoz"}
+    for words in commands:
+        assert words[words.index("--configfile") + 1] == str(path.relative_to(ROOT))
+    assert settings.run == path.stem.replace("-", "_")
+    assert settings.sas == config.SAS
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_a_dry_run_shows_every_job_of_a_ready_run(path, tmp_path):
+    settings, jobs = config.load(path), dry_run(path, tmp_path)
+    folds = Counter({name: trial.folds.count * trial.folds.repeats for name, trial in settings.trials.items()})
+    assert jobs["predict_fold"] == folds.total()
+    assert jobs["train_member"] == sum(folds[name] * trial.members for name, trial in settings.trials.items())
+    assert jobs["download_frames"] == jobs["make_cubes"] == settings.sample.chunks
+    assert jobs["plan_frames"] == jobs["query_galaxies"] == jobs["query_fields"] == 1
+    assert "build_embedded_archive" not in jobs
+
+
+def test_the_papers_run_trains_its_network_for_120_000_steps_on_each_part_of_the_sample():
+    settings = config.load(DR12)
+    sizes = {}
+    for name in ("p80", "p50", "p20"):
+        folds, training = settings.trials[name].folds, settings.trial_training(name)
+        share = folds.train_fraction or 1 - 1 / folds.count
+        sizes[name] = share * 516_525
+        steps = sizes[name] * (1 - folds.validation_fraction) * training.epochs / training.batch
+        assert steps == pytest.approx(120_000, rel=0.02), name
+        assert training.network == "inception"
+        assert settings.trials[name].members == 6
+    assert sizes == pytest.approx({"p80": 400_000, "p50": 250_000, "p20": 100_000}, rel=0.04)
+    assert settings.trials["p2"].folds.train_fraction * 516_525 == pytest.approx(10_000, rel=0.04)
+
+
+def test_no_chunk_of_the_papers_run_is_empty_whatever_the_cuts_leave():
+    chunks = config.load(DR12).sample.chunks
+    for galaxies in range(450_000, 550_000, 97):  # the archive gives 516,525 or so, which is known after the query
+        shard_shape(galaxies, chunks)
+
+
+def test_the_tile_is_some_300_galaxies_and_one_to_two_gigabytes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = config.load(TILE)
+    total = plan(settings, Means(cores=2, gpus=0, connections=4, mb_per_second=0.25, tflops=1.0))["total"]
+    assert 250 <= total["galaxies"] <= 350
+    assert 1e9 <= total["bytes_to_fetch"] <= 2e9
+    assert total["wall_hours"] < 1
+    assert total["bytes_to_fetch"] < settings.archive.consent_bytes
+    south = settings.region.dec[0]
+    assert settings.archive.service == "skyserver"  # no account
+    assert south > 2  # Stripe 82, with its many visits, lies on the equator
+
+
+@pytest.mark.slow
+def test_the_tiles_settings_end_in_a_report_with_as_many_simulated_galaxies(tmp_path):
+    values = yaml.safe_load(TILE.read_text())
+    values["archive"] = {}
+    values["embedded"] = {"fields": 3, "galaxies_per_field": 70, "visits": 2}
+    path = tmp_path / "tile.yaml"
+    path.write_text(yaml.safe_dump(values))
+    workflow = Workflow(tmp_path / "work", path)
+    workflow.run("--cores", "2", check=True)
+    assert (tmp_path / "work" / "results" / "sdss_tile" / "report" / "index.html").stat().st_size > 100_000
+
+
+def test_editors_accept_the_ready_runs():
+    jsonschema = pytest.importorskip("jsonschema")
+    for path in READY:
+        jsonschema.validate(yaml.safe_load(path.read_text()), config.json_schema())
+
+
+def test_the_installed_command_of_a_header_answers(tmp_path):
+    program = shutil.which("sdss-photoz")
+    words = [program] if program else ["python", "-m", "sdss_photoz.cli"]
+    done = subprocess.run([*words, "plan", "--configfile", str(DR12)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "help@sdss.org" in done.stdout
+    assert "1,000,000" in done.stdout
