@@ -108,3 +108,8 @@ def histories(wildcards):
         for fold in folds(trial)
         for member in range(settings.members)
     ]
+
+
+def all_shards(wildcards):
+    """All chunks of the store: a function, for Snakemake hashes a list of inputs once for each of its files."""
+    return [rules.make_cubes.output.flux.format(chunk=chunk) for chunk in CHUNKS]  # depth and quality come with them

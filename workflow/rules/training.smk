@@ -1,14 +1,6 @@
 # Stage training: a network per trial, fold and member, and what it predicts.
 
 
-SHARDS = expand(rules.make_cubes.output.flux, chunk=CHUNKS)  # their jobs make depth and quality with them
-
-
-def all_shards(wildcards):
-    """All chunks of the store: a function, for Snakemake hashes a list of inputs once for each of its files."""
-    return SHARDS
-
-
 # Train one member of the ensemble of one fold.
 rule train_member:
     input:

@@ -136,9 +136,7 @@ def read_answer(body: bytes) -> pd.DataFrame:
     known = {name.lower() for name in TEXT}
     words = [name for name in head.replace('"', "").split(",") if name.lower() in known]
     try:
-        table = pd.read_csv(
-            io.BytesIO(body), dtype=dict.fromkeys(words, str), float_precision="round_trip", low_memory=False
-        )
+        table = pd.read_csv(io.BytesIO(body), dtype=dict.fromkeys(words, str), low_memory=False)
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from None
     return table.assign(**{name: table[name].fillna("").astype(str) for name in words})
