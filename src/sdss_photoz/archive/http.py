@@ -84,6 +84,11 @@ def patient(archive, label: str) -> tenacity.Retrying:
     )
 
 
+def _may_pass(error) -> bool:
+    """Whether asking again may help: not where an address, or a redirect, is none: a ValueError of requests."""
+    return isinstance(error, Faltering | requests.RequestException) and not isinstance(error, ValueError)
+
+
 _growing = tenacity.wait_exponential(0.5, max=LONGEST_PAUSE) + tenacity.wait_random(0, 0.5)
 
 
