@@ -1,5 +1,6 @@
 """Each rule's conda environment, and the package itself, name every library that the rule's script imports."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import tomllib
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 DISTRIBUTIONS = {  # the name of the import: its name on conda-forge and on the package index, where they differ
     "astropy_healpix": ("astropy-healpix", "astropy-healpix"),
@@ -74,3 +76,15 @@ def test_the_package_names_all_that_it_imports(root):
     scripts = [script for group in scripts_by_environment(root).values() for script in group]
     needed = {DISTRIBUTIONS.get(name, (name, name))[1] for name in imported_by([*scripts])}
     assert needed <= given, needed - given
+
+
+def test_every_pin_takes_the_oldest_python_that_the_package_takes(root):
+    oldest = tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    pins = re.findall(r"^([\w.-]+)==", (root / "constraints.txt").read_text(), re.MULTILINE)
+    assert len(pins) > 100
+    refused = {}
+    for name in pins:
+        asked = importlib.metadata.metadata(name)["Requires-Python"]
+        if asked and not SpecifierSet(asked).contains(f"{oldest}.0"):
+            refused[name] = asked
+    assert not refused
