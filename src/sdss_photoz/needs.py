@@ -1,10 +1,13 @@
 """Which frames a run needs, and how much of them is still to be fetched."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
 from sdss_photoz.archive.consent import FRAME_BYTES, is_remote
+from sdss_photoz.archive.frames import disk_in_one_sentence
 from sdss_photoz.sample.footprint import fields_near, overlapping_frames
 from sdss_photoz.survey import Frame
 
@@ -55,14 +58,19 @@ def frames_to_fetch(config, frames: pd.DataFrame) -> int:
         Archive, mirror and `frames.keep`.
     frames : DataFrame
         As `frames_needed` returns them.
+
+    Raises
+    ------
+    UserError
+        Where the mirror cannot be read.
     """
     if not is_remote(config):
         return 0
     there = set()
     for run, camcol in frames[["run", "camcol"]].drop_duplicates().itertuples(index=False):
-        folder = Path(config.mirror) / Frame(run, camcol, 0, "r").path(config.archive.release)
-        if folder.parent.is_dir():
-            there |= {path.name for path in folder.parent.iterdir()}
+        folder = (Path(config.mirror) / Frame(run, camcol, 0, "r").path(config.archive.release)).parent
+        with disk_in_one_sentence(folder), suppress(FileNotFoundError):
+            there.update(os.listdir(folder))
     if config.frames.keep:
         frames = frames.drop_duplicates(FRAME)
     return sum(Frame(*frame).name not in there for frame in frames[FRAME].itertuples(index=False, name=None))

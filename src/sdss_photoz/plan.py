@@ -330,7 +330,7 @@ def _warnings(config, total, stages):
 def _existing(path):
     """The path, or the nearest folder above it that exists."""
     path = Path(path).absolute()
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(place for place in (path, *path.parents) if os.path.exists(place))  # Path.exists raises at a locked one
 
 
 def _disk(path):

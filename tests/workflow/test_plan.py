@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -70,6 +74,31 @@ def test_frames_of_the_mirror_are_not_fetched_again_and_a_folder_is_read_in_plac
     assert found["total"]["bytes_to_fetch"] == (len(paths) - 3) * FRAME_BYTES
     folder = check(remote(sas=(tiny.results / "archive" / "sas").as_uri()))
     assert plan(folder, MEANS)["total"]["bytes_to_fetch"] == 0
+
+
+@pytest.mark.parametrize("locked", ["", "dr12/boss/photoObj/frames/301/94/1"], ids=["mirror", "folder of a run"])
+def test_a_mirror_that_cannot_be_read_is_one_sentence_before_the_download(locked):
+    """The plan stands before the download and looks into the mirror first."""
+    code = (
+        "import os, sys; import pandas as pd; from sdss_photoz.config import check\n"
+        "from sdss_photoz.errors import UserError; from sdss_photoz.needs import bytes_to_fetch\n"
+        "config = check({'archive': {'service': 'skyserver', 'mirror': sys.argv[1]}})\n"
+        "frames = pd.DataFrame({'chunk': [0], 'run': [94], 'camcol': [1], 'field': [11], 'band': ['r']})\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"  # root's are no permissions
+        "try: bytes_to_fetch(config, frames)\n"
+        "except UserError as error: print(error)\n"
+    )
+    with tempfile.TemporaryDirectory() as place:  # where nobody may go, which pytest's folders are not
+        mirror = Path(place) / "mirror"
+        (mirror / "dr12/boss/photoObj/frames/301/94/1").mkdir(parents=True)
+        Path(place).chmod(0o755)
+        (mirror / locked).chmod(0)
+        done = subprocess.run([sys.executable, "-c", code, str(mirror)], capture_output=True, text=True, timeout=60)
+        (mirror / locked).chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert str(mirror) in done.stdout
+    assert "cannot be read or written (Permission denied): give yourself permission" in done.stdout
 
 
 def test_frames_that_are_not_kept_take_a_scratch_folder_a_job_and_come_once_for_each_chunk(tiny, monkeypatch):

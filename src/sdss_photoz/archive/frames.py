@@ -70,7 +70,7 @@ def ensure(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive =
     """
     root = archive_folder(sas)
     path = Path(mirror if root is None else root) / frame.path(release)
-    with _disk_in_one_sentence(path):
+    with disk_in_one_sentence(path):
         if ends_whole(path):
             return path
         if root is not None:
@@ -89,7 +89,7 @@ def renew(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive = 
     Parameters, result and errors are those of :func:`ensure`; the archive must be http(s).
     """
     path = Path(mirror) / frame.path(release)
-    with _disk_in_one_sentence(path), _alone(path):
+    with disk_in_one_sentence(path), _alone(path):
         _fetch(frame, path, sas, release, archive)
     return path
 
@@ -150,7 +150,8 @@ def _alone(path: Path):
 
 
 @contextmanager
-def _disk_in_one_sentence(path: Path):
+def disk_in_one_sentence(path: Path):
+    """Turn the disk's refusals (full, no permission) into a `UserError` that names the place, `path` if no other."""
     try:
         yield
     except OSError as error:
@@ -227,7 +228,7 @@ def manifest(
     def entry(frame: Frame) -> dict:
         try:
             path = ensure(frame, *source)
-            with _disk_in_one_sentence(path):
+            with disk_in_one_sentence(path):
                 reason = flaw(path, frame)
                 if reason is not None and archive_folder(sas) is None:  # put there by something else
                     path, reason = renew(frame, *source), None
