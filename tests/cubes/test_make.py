@@ -196,6 +196,18 @@ def test_kept_frames_and_frames_that_come_later_give_the_same_cubes(tmp_path, sk
     assert not (tmp_path / "dropped" / "scratch").exists()
 
 
+def test_frames_that_are_not_kept_come_from_the_mirror_where_it_has_them(tmp_path, served):
+    overlaps = overlap_table(frames=[*BOTH, Frame(9999, 1, 11, "r")])
+    straight, _ = run_served(tmp_path / "straight", served, later(overlaps), overlaps, missing_fraction=0.34)
+    mirror = tmp_path / "part" / "mirror"
+    manifest(overlaps[overlaps["run"] == BOTH[0].run], sas=served.url, mirror=mirror)
+    served.requests.clear()
+    found, _ = run_served(tmp_path / "part", served, later(overlaps), overlaps, missing_fraction=0.34)
+    assert found == straight
+    assert f"/sas/{BOTH[0].path()}" not in served.asked
+    assert [path.name for path in mirror.rglob("*") if path.is_file()] == [BOTH[0].name]
+
+
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "later"])
 def test_frame_found_damaged_by_its_checksum_is_fetched_once_more(tmp_path, served, noisy, keep):
     served.add(BOTH[0], noisy)

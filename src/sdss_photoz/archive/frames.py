@@ -83,6 +83,19 @@ def ensure(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive =
     return path
 
 
+def is_there(frame: Frame, mirror, release: int = 12) -> bool:
+    """Whether a folder in the archive's layout holds the whole file of a frame.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read.
+    """
+    path = Path(mirror) / frame.path(release)
+    with disk_in_one_sentence(path):
+        return ends_whole(path)
+
+
 def renew(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive = _DEFAULT) -> Path:
     """Fetch a frame once more, for the mirror's copy is damaged; it is replaced when a verified one has come.
 

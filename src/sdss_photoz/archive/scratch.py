@@ -24,12 +24,13 @@ class Scratch:
     frames : sequence of Frame
         In the order in which they will be read.
     sas, release, archive
-        As for :func:`sdss_photoz.archive.frames.ensure`; the archive must be http(s). It may lack at most
-        `archive.missing_fraction` of the frames.
+        As for :func:`sdss_photoz.archive.frames.ensure`; the archive must be http(s).
     gigabytes : float
         What the folder may hold at any time (GB); at least 0.1.
     connections : int
         Frames fetched at a time.
+    needed : int, optional
+        Frames of which `archive.missing_fraction` may be missing, where these are a part of them.
 
     Attributes
     ----------
@@ -47,10 +48,12 @@ class Scratch:
         *,
         gigabytes: float,
         connections: int,
+        needed: int | None = None,
     ):
         self._folder, self._source = Path(folder), (Path(folder), sas, release, archive)
         self._coming = {frame: Future() for frame in frames}
-        self._queue, self._fraction = iter(self._coming.items()), archive.missing_fraction
+        self._queue = iter(self._coming.items())
+        self._needed, self._fraction = len(self._coming) if needed is None else needed, archive.missing_fraction
         self._free = int(gigabytes * 1e9) - ROOM  # what is set aside is for a damaged frame that comes once more
         self._turn, self._room, self._closed = threading.Lock(), threading.Condition(), False
         self._threads = [threading.Thread(target=self._prefetch, daemon=True) for _ in range(max(connections, 1))]
@@ -92,7 +95,7 @@ class Scratch:
         except Missing as missing:
             print(f"{frame.name} is left out: {missing.reason}", file=sys.stderr)
             self.missing[frame] = missing.reason
-            refuse_missing(self.missing, len(self._coming), self._source[1], self._fraction)
+            refuse_missing(self.missing, self._needed, self._source[1], self._fraction)
         finally:
             (self._folder / frame.path(self._source[2])).unlink(missing_ok=True)
             self._give_back(size)

@@ -173,7 +173,7 @@ def make_chunk(
         galaxy (position in `galaxies`), run, camcol, field, band: the frames that may cover each galaxy.
     manifest : DataFrame
         run, camcol, field, band, state of the chunk's frames: those that are "ok" are in the archive's folder or the
-        mirror, those that come "later" are fetched for this chunk alone, others are left out.
+        mirror, those that come "later" are fetched for this chunk alone where the mirror has none, others are left out.
     store : str or Path
         Folder of the store.
     chunk : int
@@ -212,10 +212,12 @@ def make_chunk(
     depth = np.empty((len(galaxies), len(BANDS)), np.uint16)
     given = in_reading_order(group for group in wanted if states[group[0]] in (archive_frames.OK, archive_frames.LATER))
     later = [frame for frame, _ in given if states[frame] == archive_frames.LATER]
-    fetched = Scratch(scratch, later, sas, release, archive, gigabytes=scratch_gb, connections=connections)
+    lacking = {frame: None for frame in later if not archive_frames.is_there(frame, mirror, release)}  # in this order
+    bounds = {"gigabytes": scratch_gb, "connections": connections, "needed": len(later)}
+    fetched = Scratch(scratch, lacking, sas, release, archive, **bounds)
 
     def copies(frame):
-        if states[frame] == archive_frames.LATER:
+        if frame in lacking:
             return fetched.copies(frame)
         return archive_frames.copies(frame, mirror, sas, release, archive)
 
