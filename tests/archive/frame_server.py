@@ -16,6 +16,8 @@ from sdss_photoz.survey import Frame
 FRAME = Frame(94, 1, 11, "r")
 LATER = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}  # frames by which the sky reaches a filter after the first one
 
+LENGTHS = {"huge": str(10**15), "absurd": "9" * 5000, "no number": "\u00b2"}  # that are told of a file, by fault
+
 
 def header(frame=FRAME, number=None, axes=(2048, 1489), bitpix=-32) -> bytes:
     """The header of a frame."""
@@ -52,6 +54,7 @@ class FrameServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.files, self.faults, self.requests, self.now, self.most_at_once = {}, {}, [], 0, 0
+        self.retry_after = {}  # by status
         self.lock = threading.Lock()
 
     @property
@@ -98,7 +101,11 @@ class Answer(BaseHTTPRequestHandler):
 
     def answer(self, body, fault):
         if body is None or isinstance(fault, int):
-            self.send_error(404 if body is None else fault)
+            self.send_response(404 if body is None else fault)
+            if fault in self.server.retry_after:
+                self.send_header("Retry-After", self.server.retry_after[fault])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if isinstance(fault, str) and fault.startswith("to "):
             self.send_response(302)
@@ -113,7 +120,10 @@ class Answer(BaseHTTPRequestHandler):
         if asked and fault != "no ranges" and self.headers.get("If-Range", etag) in (etag, "any"):
             first = int(asked.removeprefix("bytes=").removesuffix("-"))
         if first >= len(body):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if fault == "html":
             body = b"<html><body>The archive is under maintenance</body></html>"
@@ -122,15 +132,16 @@ class Answer(BaseHTTPRequestHandler):
         if fault == "flipped in its middle":
             middle = len(body) // 2
             body = body[:middle] + bytes(255 - byte for byte in body[middle : middle + 8]) + body[middle + 8 :]
-        if fault == "gzip":
+        encoding = fault.removeprefix("encoding ") if isinstance(fault, str) and fault.startswith("encoding ") else ""
+        if encoding:
             body = gzip.compress(bytes(10**6))
         self.send_response(206 if first else 200)
         if first:
             self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-        if fault == "gzip":
-            self.send_header("Content-Encoding", "gzip")
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
         if fault not in ("short without length", "endless"):
-            self.send_header("Content-Length", str(10**15 if fault == "huge" else len(body) - first))
+            self.send_header("Content-Length", LENGTHS.get(fault, str(len(body) - first)))
         self.send_header("ETag", etag)
         self.end_headers()
         self.send(body[first:], fault)

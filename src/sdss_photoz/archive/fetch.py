@@ -12,7 +12,7 @@ from sdss_photoz.errors import UserError
 
 PIECE = 1 << 16  # bytes: what a kill may lose
 ANSWERS = 3  # that agree, before the archive is believed to have no such file, or a wrong one
-ENCODINGS = ("gzip", "deflate", "br", "zstd")  # that requests would undo, of any size
+ENCODINGS = {"gzip", "x-gzip", "deflate", "br", "zstd"}  # that requests would undo, of any size
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -106,8 +106,11 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
             raise Refused("not in the archive")
         if answer.status_code == 404:
             raise _Doubtful("not in the archive")
-        if answer.headers.get("Content-Encoding", "") in ENCODINGS:
-            raise _Doubtful(f"sent in the encoding {answer.headers['Content-Encoding']}")
+        encoding = answer.headers.get("Content-Encoding", "").lower()
+        if ENCODINGS & {word.strip() for word in encoding.split(",")}:
+            raise _Doubtful(f"sent in the encoding {encoding}")
+        if asked and answer.status_code == 416 and answer.headers.get("Content-Range") == f"bytes */{have}":
+            return True  # a kill came after the last byte
         given = _etag(answer.headers)
         resumed = asked and answer.status_code == 206
         if answer.status_code in (206, 416) and not (
@@ -117,11 +120,11 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
         if answer.status_code not in (200, 206):
             raise Faltering(f"HTTP {answer.status_code} {answer.reason}")
         have = have if resumed else 0
-        length = answer.headers.get("Content-Length", "")
+        length = answer.headers.get("Content-Length", "")[:20]  # more digits would be too large all the same
         with open(part, "ab" if resumed else "wb") as file:
             if not resumed:  # after the old bytes went and before new ones come: it never belongs to others
                 etag.write_text(given)
-            if length.isdigit() and have + int(length) > largest:
+            if length.isdecimal() and have + int(length) > largest:
                 raise _Doubtful(f"larger than {largest / 1e6:g} MB")
             for piece in answer.iter_content(PIECE):  # a body that is cut raises, for its length is checked
                 have += len(piece)
@@ -130,7 +133,7 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        return length.isdigit()
+        return length.isdecimal()
 
 
 def _etag(headers) -> str:

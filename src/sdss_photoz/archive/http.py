@@ -100,6 +100,10 @@ def explain(error: Exception) -> str:
     """A few words for an error of requests or a `Faltering`; they hold no header, so no credential."""
     if isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), _SILENCE):
         return "no answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no secure connection: is its certificate trusted here?"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "no connection through the proxy"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke in mid-answer"
     if isinstance(error, requests.ConnectionError):
@@ -107,16 +111,20 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def check_status(response) -> None:
-    """Raise `Faltering` for the states that pass: 408, 429 and 5xx, with the pause of Retry-After."""
+def check_status(response, said: str = "") -> None:
+    """Raise `Faltering` for the states that pass: 408, 429 and 5xx, with the pause of Retry-After.
+
+    What the server `said` in its body is told too.
+    """
     if response.status_code in (408, 429) or response.status_code >= 500:
-        raise Faltering(f"HTTP {response.status_code} {response.reason}", retry_after(response.headers))
+        words = f"HTTP {response.status_code} {response.reason}" + (f": {said}" if said else "")
+        raise Faltering(words, retry_after(response.headers))
 
 
 def retry_after(headers) -> float:
     """Seconds that the header Retry-After asks for, given in seconds or as a date; at most the longest pause."""
     text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         seconds = float(text)
     else:
         try:
@@ -126,37 +134,6 @@ def retry_after(headers) -> float:
     return min(max(seconds, 0.0), LONGEST_PAUSE)
 
 
-def request(method: str, url: str, archive, label: str, **options) -> Answer:
-    """Ask once more and once more, until an answer comes that is no passing failure.
-
-    Parameters
-    ----------
-    method, url, **options
-        As for `requests.Session.request`; redirects are not followed, for credentials stand in headers.
-    archive : config.Archive
-        Timeouts and patience.
-    label : str
-        What is asked for, as retries tell it.
-
-    Returns
-    -------
-    Answer
-        With any status but 408, 429 and 5xx: others are the caller's to judge.
-
-    Raises
-    ------
-    UserError
-        Where patience ends: it names the host and the last failure.
-    """
-
-    def attempt():
-        answer = once(method, url, archive, **options)
-        check_status(answer)
-        return answer
-
-    return insist(attempt, url, archive, label)
-
-
 def insist(attempt, url: str, archive, label: str):
     """Call a function until it raises neither `Faltering` nor an error of requests; give what it returns.
 
@@ -164,8 +141,12 @@ def insist(attempt, url: str, archive, label: str):
     ----------
     attempt : callable
         Takes nothing, and asks once.
-    url, archive, label
-        As for `request`.
+    url : str
+        What is asked.
+    archive : config.Archive
+        Its `patience_minutes` ends the attempts.
+    label : str
+        What is asked for, as retries tell it.
 
     Raises
     ------
@@ -190,7 +171,12 @@ def insist(attempt, url: str, archive, label: str):
 def once(method: str, url: str, archive, **options) -> Answer:
     """Ask a single time, and read the whole answer, whatever its status.
 
-    Parameters are those of `request`.
+    Parameters
+    ----------
+    method, url, **options
+        As for `requests.Session.request`; redirects are not followed, for credentials stand in headers.
+    archive : config.Archive
+        Its `timeout_seconds` ends a silence.
 
     Raises
     ------
