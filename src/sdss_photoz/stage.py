@@ -1,6 +1,7 @@
 """The frame around every script of the workflow: its log, its messages, its errors."""
 
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,31 +9,35 @@ from sdss_photoz.errors import UserError
 
 
 class _Both:
-    """A text stream that writes whole lines to the log file and to the terminal; a redrawn bar is a line of its own."""
+    """A text stream that writes whole lines to the log file and to the terminal; a redrawn bar is a line of its own.
+
+    Threads write at once, and `print` writes a line and its end one after the other: each has its own unfinished line.
+    """
 
     def __init__(self, log, terminal):
-        self._log, self._terminal, self._pending = log, terminal, ""
+        self._log, self._terminal, self._pending, self._turn = log, terminal, threading.local(), threading.Lock()
 
     def write(self, text):
         if text.startswith("\r"):
             self._say(text.strip("\r"))
         else:
-            *lines, self._pending = (self._pending + text).split("\n")
+            *lines, self._pending.text = (getattr(self._pending, "text", "") + text).split("\n")
             for line in lines:
                 self._say(line)
         return len(text)
 
     def _say(self, line):
         if line.strip():
-            for stream in (self._log, self._terminal):
-                stream.write(line.rstrip() + "\n")
-                stream.flush()
+            with self._turn:
+                for stream in (self._log, self._terminal):
+                    stream.write(line.rstrip() + "\n")
+                    stream.flush()
 
     def flush(self):
         """Nothing waits but an unfinished line."""
 
     def close(self):
-        self._say(self._pending)
+        self._say(getattr(self._pending, "text", ""))
 
     def isatty(self):
         return False

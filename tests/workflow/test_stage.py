@@ -1,6 +1,7 @@
 """What a script says reaches the log and the terminal; a user's error is one sentence, a bug keeps its traceback."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +33,14 @@ def test_messages_and_progress_are_lines_in_log_and_terminal(job, capsys):
     assert "5/5" in log
     assert "\r" not in log
     assert "\n\n" not in log
+
+
+def test_lines_of_threads_stay_whole(job, capsys):
+    """As those of fetches that are asked for again, several at a time."""
+    with stage(job), ThreadPoolExecutor(8) as executor:
+        for thread in range(8):
+            executor.submit(lambda thread=thread: [print(f"{thread} {k}", file=sys.stderr) for k in range(300)])
+    assert sorted(said(job, capsys).splitlines()) == sorted(f"{thread} {k}" for thread in range(8) for k in range(300))
 
 
 def test_a_user_error_is_one_sentence_and_status_1(job, capsys):
