@@ -406,13 +406,14 @@ def test_truncated_frame_in_the_mirror_is_fetched_again(tmp_path, archive):
     assert len(archive.asked) == 2
 
 
-def test_frame_found_damaged_has_one_more_copy_from_a_server_and_none_from_a_folder(tmp_path, archive):
+def test_frame_found_damaged_has_one_more_copy_from_a_server_and_none_from_a_folder(tmp_path, archive, capsys):
     archive.add(FRAME)
     found = copies(FRAME, tmp_path, archive.url, archive=PATIENT)
     path = next(found)
     whole = path.read_bytes()
     path.write_bytes(whole[:5000] + b"spoiled" + whole[5007:])
     assert next(found).read_bytes() == whole
+    assert f"{FRAME.name} is damaged: it is fetched once more" in capsys.readouterr().err
     assert next(found, None) is None
     assert len(archive.asked) == 2
     assert leftovers(tmp_path) == []
@@ -461,6 +462,15 @@ def test_more_missing_frames_than_allowed_stop_the_run_with_their_names(tmp_path
         manifest(table(*wanted), sas=archive.url, mirror=tmp_path, missing_fraction=0.5)
     assert "archive.missing_fraction to at least 0.8" in str(e.value)
     assert len(manifest(table(*wanted), sas=archive.url, mirror=tmp_path, missing_fraction=0.8)) == 5
+
+
+def test_archive_that_has_none_of_the_first_frames_is_not_asked_for_thousands(tmp_path, archive):
+    wanted = table(*(FRAME._replace(field=field, band=band) for field in range(11, 411) for band in "gr"))
+    with pytest.raises(UserError, match=r"none of the first 100 frames is in http.*: check archive.sas and archive"):
+        manifest(wanted, sas=archive.url, mirror=tmp_path, missing_fraction=0.1)
+    assert len(set(archive.asked)) <= 100 + 4  # and those that were on their way
+    lacking = manifest(wanted.head(200), sas=archive.url, mirror=tmp_path, missing_fraction=1.0)
+    assert set(lacking["state"]) == {"not in the archive"}
 
 
 def test_wrong_frame_in_the_mirror_is_fetched_again_before_it_is_listed(tmp_path, archive):

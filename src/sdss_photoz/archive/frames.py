@@ -1,5 +1,6 @@
 """Corrected frames from the Science Archive Server or a mirror of it: one function opens every frame."""
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from sdss_photoz.survey import BANDS, Frame
 
 OK = "ok"
 LATER = "later"  # the cubes job fetches it
+FIRST = 100  # frames: where none of so many is there, the rest are not asked for
 LARGEST = 32_000_000  # bytes: a frame has 12.7 MB before compression and about 3 MB after it
 COLUMNS = ["run", "camcol", "field", "band", "path", "bytes", "sha256", "state"]
 
@@ -102,6 +104,7 @@ def renew(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive = 
     Parameters, result and errors are those of :func:`ensure`; the archive must be http(s).
     """
     path = Path(mirror) / frame.path(release)
+    print(f"{frame.name} is damaged: it is fetched once more", file=sys.stderr)  # before what may fail
     with disk_in_one_sentence(path), _alone(path):
         _fetch(frame, path, sas, release, archive)
     return path
@@ -233,7 +236,8 @@ def manifest(
     Raises
     ------
     UserError
-        Where more frames are missing than allowed (the first ones are named), or the archive cannot be reached.
+        Where more frames are missing than allowed (the first ones are named; where none of the first 100 is there the
+        others are not asked for), or the archive cannot be reached.
     """
     wanted = list_frames(frames)
     source = (mirror, sas, release, archive)
@@ -261,6 +265,11 @@ def manifest(
                 rate = size / (time.monotonic() - start)
                 bar.set_postfix_str(f"{size:,.0f} MB, {rate:.1f} MB/s", refresh=False)
                 bar.update()
+                if len(rows) == FIRST > missing_fraction * len(wanted) and not size:  # else it takes hours to say so
+                    raise UserError(
+                        f"none of the first {FIRST} frames is in {sas} ({row['path']}: {row['state']}): check archive.sas "
+                        "and archive.release."
+                    )
     finally:
         executor.shutdown(cancel_futures=True)
     table = pd.DataFrame(rows, columns=COLUMNS)
