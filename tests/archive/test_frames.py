@@ -4,6 +4,7 @@ import bz2
 import email.utils
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.conftest import skip
 
 from sdss_photoz.archive import flaws, http
 from sdss_photoz.archive.flaws import ends_whole, flaw
-from sdss_photoz.archive.frames import LARGEST, Missing, copies, ensure, manifest
+from sdss_photoz.archive.frames import LARGEST, Missing, copies, ensure, manifest, refuse_missing
 from sdss_photoz.config import Archive
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import Frame
@@ -464,6 +465,15 @@ def test_more_missing_frames_than_allowed_stop_the_run_with_their_names(tmp_path
     assert len(manifest(table(*wanted), sas=archive.url, mirror=tmp_path, missing_fraction=0.8)) == 5
 
 
+@pytest.mark.parametrize(("missing", "frames"), [(4, 3000), (1, 7), (2, 3), (1, 8), (5, 5)])
+def test_the_named_fraction_of_missing_frames_is_enough(missing, frames):
+    lacking = {FRAME._replace(field=field): "not in the archive" for field in range(missing)}
+    with pytest.raises(UserError) as error:
+        refuse_missing(lacking, frames, "somewhere", 0.0)
+    named = float(re.search(r"at least ([\d.]+)\.$", str(error.value))[1])
+    refuse_missing(lacking, frames, "somewhere", named)
+
+
 def test_archive_that_has_none_of_the_first_frames_is_not_asked_for_thousands(tmp_path, archive):
     wanted = table(*(FRAME._replace(field=field, band=band) for field in range(11, 411) for band in "gr"))
     with pytest.raises(UserError, match=r"none of the first 100 frames is in http.*: check archive.sas and archive"):
@@ -506,7 +516,9 @@ def test_connections_at_once_stay_below_the_limit_and_are_used(tmp_path, archive
     progress = capsys.readouterr().err.split("\r")[-1]
     assert "10/10" in progress
     assert "1 MB, " in progress
-    assert "MB/s" in progress
+    assert float(re.search(r"([\d.]+) MB/s fetched", progress)[1]) > 0.1
+    manifest(table(*wanted), sas=archive.url, mirror=tmp_path, workers=3)
+    assert "1 MB, 0.0 MB/s fetched" in capsys.readouterr().err.split("\r")[-1]
 
 
 def test_no_frames_at_all_is_an_empty_manifest(tmp_path, archive):

@@ -1,5 +1,6 @@
 """Corrected frames from the Science Archive Server or a mirror of it: one function opens every frame."""
 
+import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -242,7 +243,9 @@ def manifest(
     wanted = list_frames(frames)
     source = (mirror, sas, release, archive)
 
-    def entry(frame: Frame) -> dict:
+    def entry(frame: Frame) -> tuple[dict, bool]:
+        """What is listed of a frame, and whether it was there before."""
+        there = archive_folder(sas) is not None or is_there(frame, mirror, release)
         try:
             path = ensure(frame, *source)
             with disk_in_one_sentence(path):
@@ -251,24 +254,25 @@ def manifest(
                     path, reason = renew(frame, *source), None
                 if reason is not None:
                     raise Missing(frame, reason)
-                return _row(frame, release, OK, path.stat().st_size, files.sha256(path))
+                return _row(frame, release, OK, path.stat().st_size, files.sha256(path)), there
         except Missing as missing:
-            return _row(frame, release, missing.reason)
+            return _row(frame, release, missing.reason), there
 
-    rows, size, start = [], 0, time.monotonic()
+    rows, size, fetched, start = [], 0.0, 0.0, time.monotonic()
     executor = ThreadPoolExecutor(workers)
     try:
         with progress(total=len(wanted), unit="frame", label=label) as bar:
-            for row in executor.map(entry, wanted):
+            for row, there in executor.map(entry, wanted):
                 rows.append(row)
                 size += row["bytes"] / 1e6
-                rate = size / (time.monotonic() - start)
-                bar.set_postfix_str(f"{size:,.0f} MB, {rate:.1f} MB/s", refresh=False)
+                fetched += 0 if there else row["bytes"] / 1e6
+                rate = fetched / (time.monotonic() - start)
+                bar.set_postfix_str(f"{size:,.0f} MB, {rate:.1f} MB/s fetched", refresh=False)
                 bar.update()
                 if len(rows) == FIRST > missing_fraction * len(wanted) and not size:  # else it takes hours to say so
                     raise UserError(
-                        f"none of the first {FIRST} frames is in {sas} ({row['path']}: {row['state']}): check archive.sas "
-                        "and archive.release."
+                        f"none of the first {FIRST} frames is in {sas} ({row['path']}: {row['state']}): check "
+                        "archive.sas and archive.release."
                     )
     finally:
         executor.shutdown(cancel_futures=True)
@@ -281,8 +285,9 @@ def manifest(
 def refuse_missing(missing: dict[Frame, str], frames: int, sas: str, missing_fraction: float) -> None:
     """Raise one `UserError` where more frames are missing than allowed; the first are named with their reasons."""
     if len(missing) > missing_fraction * frames:
+        enough = math.ceil(1e4 * len(missing) / frames) / 1e4  # rounded to the nearest it may be too little
         named = "; ".join(f"{frame.name} ({reason})" for frame, reason in list(missing.items())[:3])
         raise UserError(
             f"{len(missing)} of {frames} frames are missing from {sas}: {named}{' …' if len(missing) > 3 else ''}: "
-            f"restore them, or set archive.missing_fraction to at least {len(missing) / frames:.2g}."
+            f"restore them, or set archive.missing_fraction to at least {enough:g}."
         )
