@@ -24,6 +24,7 @@ from pathlib import Path
 
 import indexed_bzip2
 import numpy as np
+import pandas as pd
 
 from sdss_photoz.cubes.cutouts import find_frames
 from sdss_photoz.cubes.frame import read_frame, read_wcs
@@ -116,7 +117,8 @@ def store_throughput(galaxies: int) -> dict:
     flux, depth = np.ones((galaxies, 64, 64, 5), np.float32), np.ones((galaxies, 5))
     rows = np.random.default_rng(0).permutation(galaxies)
     with tempfile.TemporaryDirectory() as folder:
-        create_store(Path(folder) / "s", galaxies, 1, "0")
+        table = pd.DataFrame({"object_id": rows, "ra": 0.0, "dec": 0.0})
+        create_store(Path(folder) / "s", table, 1)
         write = min(seconds(lambda: write_shard(Path(folder) / "s", 0, flux, depth), 1) for _ in range(3))
         load = min(seconds(lambda: load_cubes(Path(folder) / "s", rows), 1) for _ in range(3))
     return {"write_cubes_per_s": round(galaxies / write), "load_cubes_per_s": round(galaxies / load)}

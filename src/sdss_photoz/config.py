@@ -147,6 +147,9 @@ class Cubes(Block):
         "frames", "Cubes cut from the frames, or the cubes that the authors of the paper published."
     )
     published: str | None = what(None, "Path of the published file, sdss.npz.")
+    precision: Literal["float32", "float16", "bits10"] = what(
+        "float32", "Numbers of the store: float32, float16, or float32 rounded to 10 bits of mantissa and compressed."
+    )
 
     @model_validator(mode="after")
     def _published_has_a_path(self):

@@ -14,7 +14,7 @@ from sdss_photoz.cubes.frame import OpenFrame, read_wcs
 from sdss_photoz.cubes.make import group_overlaps, make_chunk, stack_cubes
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.stack import median_stack
-from sdss_photoz.cubes.store import create_store, load_cubes, open_store, selection_digest, shard_files
+from sdss_photoz.cubes.store import create_store, load_cubes, open_store, shard_files
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import Frame
 
@@ -50,7 +50,7 @@ def overlap_table(n=5, frames=ALL):
 
 def run(tmp_path, sky, table, overlaps, listed=None, n=None, chunks=1, chunk=0):
     store, n = tmp_path / "cubes.zarr", n or len(table)
-    create_store(store, n, chunks, selection_digest(range(n), np.zeros(n), np.zeros(n), chunks))
+    create_store(store, galaxies(n), chunks)
     sas = sky.as_uri()
     listed = manifest(overlaps, sas=sas, mirror=tmp_path / "mirror") if listed is None else listed
     return store, make_chunk(table, overlaps, listed, store, chunk, sas=sas, mirror=tmp_path / "mirror")
@@ -76,7 +76,7 @@ def noisy(tmp_path_factory, write_frame):
 def run_served(tmp_path, served, listed, overlaps=None, **archive):
     """Make a chunk with frames of the server; the shard's bytes, the mirror's and the scratch folder's paths."""
     store, table = tmp_path / "cubes.zarr", galaxies()
-    create_store(store, 5, 1, selection_digest(range(5), np.zeros(5), np.zeros(5), 1))
+    create_store(store, table, 1)
     archive = Archive(timeout_seconds=2.0, patience_minutes=0.01, **archive)
     overlaps = overlap_table() if overlaps is None else overlaps
     given = {"sas": served.url, "mirror": tmp_path / "mirror", "scratch": tmp_path / "scratch", "connections": 2}

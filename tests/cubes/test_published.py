@@ -13,7 +13,7 @@ from tests.cubes.synthetic_npz import COLUMNS, cubes_of, labels_of, magnitudes, 
 
 from sdss_photoz.cubes import npz
 from sdss_photoz.cubes.published import copy_chunk, read_cubes, read_published
-from sdss_photoz.cubes.store import create_store, load_cubes, selection_digest
+from sdss_photoz.cubes.store import create_store, load_cubes
 from sdss_photoz.errors import UserError
 
 N = 130
@@ -216,7 +216,7 @@ def test_a_chunk_of_the_store_is_the_published_cubes_with_a_depth_of_one(tmp_pat
     taken = np.array([90, 4, 41, 17, 66])
     galaxies = pd.DataFrame({"object_id": taken + 1000, "spec_id": spec_id(taken).astype(np.uint64), "row": range(5)})
     store = tmp_path / "cubes.zarr"
-    create_store(store, 5, 2, selection_digest(galaxies["object_id"], taken, taken, 2))
+    create_store(store, galaxies.assign(ra=0.0, dec=0.0), 2)
     tables = [copy_chunk(galaxies[part], table, place, store, k) for k, part in enumerate((slice(3), slice(3, 5)))]
     assert load_cubes(store, range(5)).tobytes() == CUBES[taken].tobytes()
     quality = pd.concat(tables)
@@ -243,8 +243,8 @@ table, place = read_published(sys.argv[1], sys.argv[2])
 assert (table["state"] == "ok").all()
 print(len(table), peak(), peak() - start)
 store = sys.argv[2] + "/cubes.zarr"
-create_store(store, 2048, 1, "")
-galaxies = table[::3][:2048].assign(object_id=1, row=np.arange(2048))
+galaxies = table[::3][:2048].assign(object_id=1, row=np.arange(2048), ra=0.0, dec=0.0)
+create_store(store, galaxies, 1)
 copy_chunk(galaxies, table, place, store, 0)
 print(peak())
 """

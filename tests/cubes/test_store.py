@@ -11,15 +11,22 @@ import pandas as pd
 import pytest
 import zarr
 
-from sdss_photoz.cubes.store import create_store, load_cubes, metadata_files, selection_digest, shard_files, write_shard
+from sdss_photoz.cubes.store import create_store, layout_files, load_cubes, selection_digest, shard_files, write_shard
 from sdss_photoz.errors import UserError
 
-DIGEST = selection_digest([1, 2], [10.0, 20.0], [0.0, 1.0], 2)
+
+def table(n=300):
+    """Galaxies as they stand in a store."""
+    return pd.DataFrame({"object_id": 1000 + np.arange(n), "ra": np.linspace(10, 20, n), "dec": np.linspace(0, 1, n)})
+
+
+def digest(n=300, chunks=2):
+    return selection_digest(*(table(n)[name] for name in ("object_id", "ra", "dec")), chunks)
 
 
 def fill(path, n=300, chunks=2, missing=True, **options):
     """A store whose cube k holds k everywhere, with uncovered pixels."""
-    create_store(path, n, chunks, DIGEST, **options)
+    create_store(path, table(n), chunks, **options)
     flux = np.broadcast_to(np.arange(n, dtype="f4")[:, None, None, None], (n, 64, 64, 5)).copy()
     if missing:
         flux[:, :8, :, 2] = np.nan
@@ -36,9 +43,9 @@ def test_store_is_plain_zarr_that_says_what_it_holds(tmp_path):
     assert group.metadata.zarr_format == 3
     assert group.metadata.consolidated_metadata is None
     assert group["flux"].metadata.dimension_names == ("galaxy", "y", "x", "band")
-    assert group["flux"].attrs["unit"] == "nanomaggy"
-    assert group.attrs["bands"] == list("ugriz")
-    assert group.attrs["selection"] == DIGEST
+    assert group["flux"].attrs["units"] == "nanomaggy"
+    assert list(group["band"][:]) == list("ugriz")
+    assert group.attrs["selection"] == digest()
     assert group["flux"].dtype == np.float32
     assert np.isnan(group["flux"].fill_value)
     assert group["flux"].shards == (150, 64, 64, 5)
@@ -49,7 +56,7 @@ def test_store_is_plain_zarr_that_says_what_it_holds(tmp_path):
 
 def test_shard_of_a_chunk_is_one_file_even_where_nothing_is_covered(tmp_path):
     path = tmp_path / "cubes.zarr"
-    create_store(path, 5, 2, DIGEST)
+    create_store(path, table(5), 2)
     write_shard(path, 1, np.full((2, 64, 64, 5), np.nan, "f4"), np.zeros((2, 5)))
     assert [file.is_file() for file in shard_files(path, 1)] == [True, True]
     assert [file.is_file() for file in shard_files(path, 0)] == [False, False]
@@ -63,7 +70,7 @@ def test_same_cubes_give_the_same_bytes(tmp_path):
     for name in "ab":
         fill(tmp_path / name, n=130)
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*") if file.is_file())
-    assert len(files) == 3 + 4
+    assert len(files) == len(layout_files("")) + 4
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -71,18 +78,18 @@ def test_same_cubes_give_the_same_bytes(tmp_path):
 def test_creating_a_store_again_keeps_its_shards_and_its_bytes(tmp_path):
     path = tmp_path / "cubes.zarr"
     flux = fill(path, n=20)
-    before = [file.read_bytes() for file in metadata_files(path)]
-    for file in metadata_files(path):  # as Snakemake does before it runs the rule again
+    before = [file.read_bytes() for file in layout_files(path)]
+    for file in layout_files(path):  # as Snakemake does before it runs the rule again
         file.unlink()
-    create_store(path, 20, 2, DIGEST)
-    assert [file.read_bytes() for file in metadata_files(path)] == before
+    create_store(path, table(20), 2)
+    assert [file.read_bytes() for file in layout_files(path)] == before
     np.testing.assert_array_equal(zarr.open_group(path, mode="r")["flux"][:], flux)
 
 
 def test_cubes_come_in_the_order_asked_for_with_zeros_where_uncovered(tmp_path):
     flux = fill(tmp_path / "cubes.zarr")
     rows = np.random.default_rng(0).integers(0, 300, 500)
-    cubes = load_cubes(tmp_path / "cubes.zarr", rows, DIGEST)
+    cubes = load_cubes(tmp_path / "cubes.zarr", rows, digest())
     assert cubes.dtype == np.float32
     np.testing.assert_array_equal(cubes, np.nan_to_num(flux[rows]))
     assert load_cubes(tmp_path / "cubes.zarr", []).shape == (0, 64, 64, 5)
@@ -134,12 +141,13 @@ def test_shard_of_another_selection_is_refused(tmp_path):
     fill(path, n=9, quality="../cubes/quality-{chunk}.parquet")
     (tmp_path / "cubes").mkdir()
     other = selection_digest([2, 1], [10.0, 20.0], [0.0, 1.0], 2)
-    assert other != DIGEST
-    for chunk, digest in enumerate([DIGEST, other]):
-        pd.DataFrame({"selection": [digest] * 3}).to_parquet(tmp_path / f"cubes/quality-{chunk}.parquet")
-    assert len(load_cubes(path, [0, 4], DIGEST)) == 2
+    own = digest(9)
+    assert other != own
+    for chunk, selection in enumerate([own, other]):
+        pd.DataFrame({"selection": [selection] * 3}).to_parquet(tmp_path / f"cubes/quality-{chunk}.parquet")
+    assert len(load_cubes(path, [0, 4], own)) == 2
     with pytest.raises(UserError, match=r"quality-1.parquet was made for another selection"):
-        load_cubes(path, [0, 8], DIGEST)
+        load_cubes(path, [0, 8], own)
     with pytest.raises(UserError, match=r"cubes.zarr was made for another selection"):
         load_cubes(path, [0], other)
     (tmp_path / "cubes/quality-0.parquet").unlink()
@@ -183,11 +191,11 @@ def start_writer(path, most=0):
 
 def test_writer_killed_in_the_middle_of_a_write_leaves_no_shard(tmp_path):
     path = tmp_path / "cubes.zarr"
-    create_store(path, 256, 1, DIGEST)
+    create_store(path, table(256), 1)
     writer = start_writer(path, most=256 * 64 * 64 * 5 * 4 // 2)
     assert writer.wait() == -signal.SIGXFSZ
     (leftover,) = shard_files(path, 0)[0].parent.iterdir()
-    assert leftover.suffix == ".partial"
+    assert leftover.suffix == ".part"
     assert leftover.stat().st_size > 0
     os.utime(leftover, (0, 0))
     write_shard(path, 0, np.full((256, 64, 64, 5), 8, "f4"), np.ones((256, 5)))
@@ -198,7 +206,7 @@ def test_writer_killed_in_the_middle_of_a_write_leaves_no_shard(tmp_path):
 @pytest.mark.parametrize("wait", [0.0, 0.02, 0.05, None])
 def test_writer_killed_at_any_moment_leaves_a_whole_shard_or_none(tmp_path, wait):
     path = tmp_path / "cubes.zarr"
-    create_store(path, 256, 1, DIGEST)
+    create_store(path, table(256), 1)
     writer = start_writer(path)
     if wait is None:
         assert writer.stdout.readline() == "written\n"

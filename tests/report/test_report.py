@@ -12,7 +12,7 @@ from synthetic_run import make_run, outputs
 
 from sdss_photoz import __version__
 from sdss_photoz.config import Config, Evaluation, check
-from sdss_photoz.cubes.store import create_store, selection_digest, write_shard
+from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.report.page import TrialFiles, redshift_entropy, write_report
@@ -24,7 +24,7 @@ COUNT = 300
 def make_store(folder, galaxies):
     """A store of round galaxies whose colours follow redshift."""
     store = folder / "cubes.zarr"
-    create_store(store, len(galaxies), 1, selection_digest(galaxies["object_id"], galaxies["ra"], galaxies["dec"], 1))
+    create_store(store, galaxies, 1)
     y, x = np.mgrid[:64, :64] - 31.5
     light = np.exp(-np.hypot(y, x) / 4)[None, :, :, None]
     bands = np.exp(galaxies["z_spec"].to_numpy()[:, None] * np.array([-9, -6, 0, 2, 3])) * [0.3, 0.6, 1, 1.3, 1.6]

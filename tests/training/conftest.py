@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from sdss_photoz.cubes.store import create_store, write_shard
-from sdss_photoz.training.data import selection
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic_galaxies import draw_population, render
@@ -30,7 +29,7 @@ def make_run(folder, count: int, seed: int = 0):
             "ebv": population["ebv"],
         }
     )
-    create_store(store, count, 1, selection(galaxies))
+    create_store(store, galaxies, 1)
     write_shard(store, 0, cubes, np.ones((count, 5), dtype=np.uint16))
     roles = np.where(np.arange(count) % 10 == 3, "validation", np.where(np.arange(count) % 10 == 7, "test", "train"))
     folds = pd.DataFrame({"object_id": galaxies["object_id"], "fold": 0, "group": 0, "role_0": roles})

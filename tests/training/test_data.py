@@ -115,6 +115,6 @@ def test_galaxies_play_the_roles_that_their_fold_gives_them(small_run):
 def test_a_cube_is_complete_with_a_frame_in_every_band(small_run, tmp_path):
     assert complete(small_run[2]).all()
     depth = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [9, 1, 1, 1, 1], [0, 0, 0, 0, 0]], dtype=np.uint16)
-    create_store(tmp_path / "cubes.zarr", 4, 1, "made up")
+    create_store(tmp_path / "cubes.zarr", _galaxies(4).assign(ra=0.0, dec=0.0), 1)
     write_shard(tmp_path / "cubes.zarr", 0, np.zeros((4, 64, 64, 5), np.float32), depth)
     assert complete(tmp_path / "cubes.zarr").tolist() == [True, False, True, False]

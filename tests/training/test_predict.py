@@ -11,7 +11,6 @@ from sdss_photoz.config import Training
 from sdss_photoz.cubes.store import create_store, load_cubes, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import jobs
-from sdss_photoz.training.data import selection
 from sdss_photoz.training.model import save_model
 from sdss_photoz.training.networks import build
 from sdss_photoz.training.stretch import stretch
@@ -75,7 +74,7 @@ def test_a_galaxy_without_any_frame_in_a_band_leaves_training_and_is_predicted(
     depth = np.ones((120, 5), dtype=np.uint16)
     depth[[7, 3, 11], 2] = 0  # a test, a validation and a training galaxy lack the r band
     holed = tmp_path / "cubes.zarr"
-    create_store(holed, 120, 1, selection(galaxies))
+    create_store(holed, galaxies, 1)
     write_shard(holed, 0, load_cubes(store, np.arange(120)), depth)
     seen = []
     monkeypatch.setattr(jobs, "train_member", lambda train, validation, *_: seen.extend([train, validation]))

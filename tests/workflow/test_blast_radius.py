@@ -53,6 +53,7 @@ RADIUS = {
     "sample.match_radius": (3.0, SAMPLE),
     "sample.chunks": (3, SAMPLE),
     "cubes.published": ("/nowhere/sdss.npz", REPORT),  # while cubes.source is frames the page alone has it
+    "cubes.precision": ("bits10", {"create_store", "make_cubes"} | TRAINING),
     "training.network": ("inception", TRAINING),
     "training.bins": (90, TRAINING),
     "training.epochs": (3, TRAINING),

@@ -7,7 +7,7 @@ rule make_cubes:
         galaxies=rules.select_galaxies.output.galaxies,
         fields=rules.query_fields.output.fields,
         manifest=rules.download_frames.output.manifest,
-        store=rules.create_store.output,
+        store=rules.create_store.output.group,
     output:
         flux=f"{RUN}/cubes.zarr/flux/c/{{chunk}}/0/0/0",
         depth=f"{RUN}/cubes.zarr/depth/c/{{chunk}}/0",

@@ -68,7 +68,7 @@ rule make_cubes:
         galaxies=rules.select_galaxies.output.galaxies,
         published=rules.read_published.output.published,
         place=rules.read_published.output.place,
-        store=rules.create_store.output,
+        store=rules.create_store.output.group,
     output:
         flux=f"{RUN}/cubes.zarr/flux/c/{{chunk}}/0/0/0",
         depth=f"{RUN}/cubes.zarr/depth/c/{{chunk}}/0",

@@ -11,7 +11,7 @@ rule report:
         ensembles=expand(rules.evaluate_trial.output.ensemble, trial=CONFIG.trials),
         metrics=expand(rules.evaluate_trial.output.metrics, trial=CONFIG.trials),
         histories=histories,
-        store=rules.create_store.output,
+        store=rules.create_store.output.group,
         shards=expand(rules.make_cubes.output, chunk=CHUNKS),
     output:
         page=f"{RUN}/report/index.html",

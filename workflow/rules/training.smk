@@ -6,7 +6,7 @@ rule train_member:
     input:
         galaxies=rules.select_galaxies.output.galaxies,
         folds=rules.assign_folds.output.folds,
-        store=rules.create_store.output,
+        store=rules.create_store.output.group,
         shards=all_shards,
     output:
         model=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.safetensors",
@@ -36,7 +36,7 @@ rule predict_fold:
     input:
         galaxies=rules.select_galaxies.output.galaxies,
         folds=rules.assign_folds.output.folds,
-        store=rules.create_store.output,
+        store=rules.create_store.output.group,
         shards=all_shards,
         models=trial_models,
     output:

@@ -15,7 +15,7 @@ with stage(snakemake):
         pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)]),
         pd.read_parquet(snakemake.input.published, columns=["row", "spec_id", "state"]),
         json.loads(Path(snakemake.input.place).read_text(encoding="utf-8")),
-        Path(snakemake.input.store[0]).parent,
+        Path(snakemake.input.store).parent,
         chunk,
     )
     write_parquet(snakemake.output.quality, quality)

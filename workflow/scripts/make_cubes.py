@@ -19,7 +19,7 @@ with stage(snakemake):
         galaxies,
         overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec)),
         pd.read_parquet(snakemake.input.manifest),
-        Path(snakemake.input.store[0]).parent,
+        Path(snakemake.input.store).parent,
         chunk,
         sas=config.sas,
         mirror=config.mirror,

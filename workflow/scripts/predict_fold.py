@@ -12,7 +12,7 @@ with stage(snakemake):
     predict(
         pd.read_parquet(snakemake.input.galaxies),
         pd.read_parquet(snakemake.input.folds),
-        Path(snakemake.input.store[0]).parent,
+        Path(snakemake.input.store).parent,
         check(snakemake.config).trial_training(snakemake.wildcards.trial),
         int(snakemake.wildcards.fold),
         list(snakemake.input.models),

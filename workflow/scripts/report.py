@@ -26,7 +26,7 @@ with stage(snakemake):
         figures=Path(snakemake.output.figures),
         galaxies=Path(snakemake.input.galaxies),
         counts=Path(snakemake.input.counts),
-        store=Path(snakemake.input.store[0]).parent,
+        store=Path(snakemake.input.store).parent,
         trials=trials,
         config=config,
         published=Path(snakemake.input.published) if snakemake.input.published else None,

@@ -13,7 +13,7 @@ with stage(snakemake):
     train(
         pd.read_parquet(snakemake.input.galaxies),
         pd.read_parquet(snakemake.input.folds),
-        Path(snakemake.input.store[0]).parent,
+        Path(snakemake.input.store).parent,
         check(snakemake.config).trial_training(trial),
         trial,
         int(snakemake.wildcards.fold),

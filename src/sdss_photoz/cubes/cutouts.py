@@ -22,8 +22,8 @@ from sdss_photoz.cubes.store import (
     CUBE,
     chunk_rows,
     create_store,
+    keep_digests,
     open_store,
-    selection_digest,
     write_shard,
 )
 from sdss_photoz.errors import UserError
@@ -127,14 +127,16 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
         raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
     try:
         store = folder / "store"
-        create_store(store, len(ra), chunks, selection_digest(np.arange(len(ra)), ra, dec, chunks))
+        create_store(store, pd.DataFrame({"object_id": np.arange(len(ra)), "ra": ra, "dec": dec}), chunks)
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
         stack_cubes(ra, dec, overlaps, only_copy, flux, depth, threads=threads)
         group = open_store(store)
+        digests = []
         for chunk in progress(range(chunks), unit="shard", label="writing"):
             rows = chunk_rows(group, chunk)
-            write_shard(store, chunk, flux[rows], depth[rows])
+            digests.append(write_shard(store, chunk, flux[rows], depth[rows]))
+        keep_digests(store, digests)
         del flux
         store.replace(out)
     finally:

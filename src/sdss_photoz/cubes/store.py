@@ -1,11 +1,12 @@
 """The Zarr store of cubes: one shard a chunk of galaxies, written whole by one job.
 
-Layout: Zarr v3 group with `flux` (galaxy, y, x, band) float32, nanomaggies, NaN where no frame covers a pixel, and
-`depth` (galaxy, band), the largest number of frames on any pixel. Shard N is the file ``flux/c/N/0/0/0``. Values are
-not compressed; each inner chunk carries a crc32c.
+Layout: Zarr v3 group with `flux` (galaxy, y, x, band), nanomaggies, NaN where no frame covers a pixel; `depth` (galaxy,
+band), the largest number of frames on any pixel; and the coordinates `object_id`, `ra`, `dec` (galaxy) and `band`.
+Shard N is the file ``flux/c/N/0/0/0``. Each inner chunk carries a crc32c.
 """
 
 import contextlib
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import Crc32cCodec
+from numcodecs import BitRound
+from zarr.buffer.cpu import Buffer
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from sdss_photoz import files
@@ -24,13 +27,16 @@ from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE
 
 CUBE = (CUBE_SIZE, CUBE_SIZE, len(BANDS))
 ABANDONED = 600  # seconds
+UNREADABLE = (ValueError, OSError, IndexError, RuntimeError)  # what zarr and its codecs raise at a damaged shard
 DEEPEST = np.iinfo(np.uint16).max
-WCS = {
-    "projection": "TAN",
-    "crval": "ra, dec of the galaxy",
-    "crpix": [(CUBE_SIZE + 1) / 2] * 2,
-    "cdelt_arcsec": [-PIXEL_SCALE, PIXEL_SCALE],
-    "orientation": "row 0 is South, column 0 is East",
+FLOAT16_MAX = float(np.finfo(np.float16).max)  # nanomaggies
+_KEPT_BITS = 10  # of a float32's 23 bits of mantissa: a relative error of 2**-11 at most
+_TYPES = {"float32": "float32", "float16": "float16", "bits10": "float32"}
+_COMPRESSION = {"bits10": [BloscCodec(typesize=4, cname="zstd", clevel=1, shuffle="bitshuffle")]}
+WCS = {  # FITS keywords of one cube's grid, but for CRVAL1 and CRVAL2: the galaxy's ra and dec
+    **{"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"},
+    **{"CRPIX1": (CUBE_SIZE + 1) / 2, "CRPIX2": (CUBE_SIZE + 1) / 2},
+    **{"CDELT1": -PIXEL_SCALE / 3600, "CDELT2": PIXEL_SCALE / 3600},
 }
 
 
@@ -55,8 +61,10 @@ def selection_digest(object_id, ra, dec, chunks: int) -> str:
     return files.digest([chunks, *(column.tolist() for column in columns)])
 
 
-def create_store(path, n_galaxies: int, chunks: int, digest: str, quality: str | None = None) -> None:
-    """Write the metadata of a store; shards that are there stay.
+def create_store(
+    path, galaxies: pd.DataFrame, chunks: int, *, precision: str = "float32", quality: str | None = None
+) -> None:
+    """Write the metadata and the coordinates of a store; shards that are there stay.
 
     The same arguments give the same bytes.
 
@@ -64,12 +72,12 @@ def create_store(path, n_galaxies: int, chunks: int, digest: str, quality: str |
     ----------
     path : str or Path
         Folder of the store.
-    n_galaxies : int
-        Galaxies, at least one.
+    galaxies : DataFrame
+        object_id (integers), ra, dec (degrees): at least one galaxy, in the order of the rows of the store.
     chunks : int
         Shards of equal length (the last may be shorter).
-    digest : str
-        Digest of the selection (:func:`selection_digest`).
+    precision : {"float32", "float16", "bits10"}
+        How flux is kept: as it is; as half-precision numbers; or rounded to 10 bits of mantissa and compressed.
     quality : str, optional
         Where the quality table of chunk N lies, relative to the store, with ``{chunk}`` for N: readers then refuse
         shards whose table names another selection. None: the store has none.
@@ -81,42 +89,72 @@ def create_store(path, n_galaxies: int, chunks: int, digest: str, quality: str |
     """
     from sdss_photoz.sample.selection import shard_shape  # its astropy takes half a second that readers need not spend
 
-    shard, inner = shard_shape(n_galaxies, chunks)
-    memory = MemoryStore()
-    group = zarr.create_group(
-        memory,
-        zarr_format=3,
-        attributes={
-            "title": "Cubes of galaxies, Lanczos-3 resampled and median stacked by SWarp's rules",
-            "selection": digest,
-            "bands": list(BANDS),
-            "quality": quality,
-        },
-    )
-    group.create_array(
-        "flux",
-        shape=(n_galaxies, *CUBE),
-        dtype="float32",
-        chunks=(inner, *CUBE),
-        shards=(shard, *CUBE),
-        fill_value=np.nan,
-        compressors=Crc32cCodec(),
-        dimension_names=("galaxy", "y", "x", "band"),
-        attributes={"unit": "nanomaggy", "wcs": WCS, "missing": "NaN where no frame covers the pixel"},
-    )
-    group.create_array(
-        "depth",
-        shape=(n_galaxies, len(BANDS)),
-        dtype="uint16",
-        chunks=(inner, len(BANDS)),
-        shards=(shard, len(BANDS)),
-        fill_value=0,
-        compressors=Crc32cCodec(),
-        dimension_names=("galaxy", "band"),
-        attributes={"unit": "frames", "meaning": "largest number of frames on any pixel"},
-    )
-    for key, value in memory._store_dict.items():
-        files.write_text(Path(path) / key, value.to_bytes().decode())
+    object_id, ra, dec = (galaxies[name].to_numpy() for name in ("object_id", "ra", "dec"))
+    shard, inner = shard_shape(len(galaxies), chunks)
+    layout = {}
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group = zarr.create_group(
+            MemoryStore(layout),
+            zarr_format=3,
+            attributes={
+                "title": "Images of galaxies, Lanczos-3 resampled and stacked by SWarp's rules",
+                "selection": selection_digest(object_id, ra, dec, chunks),
+                "precision": precision,
+                "quality": quality,
+            },
+        )
+        group.create_array(
+            "flux",
+            shape=(len(galaxies), *CUBE),
+            dtype=_TYPES[precision],
+            chunks=(inner, *CUBE),
+            shards=(shard, *CUBE),
+            fill_value=np.nan,
+            compressors=[*_COMPRESSION.get(precision, ()), Crc32cCodec()],
+            dimension_names=("galaxy", "y", "x", "band"),
+            attributes={
+                "units": "nanomaggy",
+                "long_name": "flux, NaN where no frame covers the pixel",
+                "coordinates": "object_id ra dec",
+                "wcs": WCS,
+                "wcs_convention": "FITS keywords of each cube's grid; CRVAL1, CRVAL2 are ra, dec of its galaxy; the "
+                "first pixel (x, y) is (1, 1): y grows to the North, x to the West",
+            },
+        )
+        group.create_array(
+            "depth",
+            shape=(len(galaxies), len(BANDS)),
+            dtype="uint16",
+            chunks=(inner, len(BANDS)),
+            shards=(shard, len(BANDS)),
+            fill_value=0,
+            compressors=Crc32cCodec(),
+            dimension_names=("galaxy", "band"),
+            attributes={
+                "units": "1",
+                "long_name": "largest number of frames on any pixel",
+                "coordinates": "object_id ra dec",
+            },
+        )
+        for name, values, kind, attributes in (
+            ("object_id", object_id, "int64", {"long_name": "photometric object (objID)"}),
+            ("ra", ra, "float64", {"units": "deg", "long_name": "right ascension (ICRS) of the grid's centre"}),
+            ("dec", dec, "float64", {"units": "deg", "long_name": "declination (ICRS) of the grid's centre"}),
+            ("band", np.array(list(BANDS), object), "string", {"long_name": "band of the survey"}),
+        ):
+            array = group.create_array(
+                name,
+                shape=values.shape,
+                dtype=kind,
+                chunks=values.shape,
+                compressors=Crc32cCodec(),
+                dimension_names=("band" if name == "band" else "galaxy",),
+                attributes=attributes,
+            )
+            array[:] = values
+    for key, value in layout.items():
+        with files.whole(Path(path) / key) as part:
+            part.write_bytes(value.to_bytes())
 
 
 def open_store(path) -> zarr.Group:
@@ -129,7 +167,7 @@ def open_store(path) -> zarr.Group:
     """
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3)
-        group["flux"], group["depth"], group.attrs["selection"], group.attrs["quality"]
+        group["flux"], group["depth"], group.attrs["selection"], group.attrs["quality"], group.attrs["precision"]
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not a store of cubes ({error}): correct the path or run the stage cubes.") from None
     return group
@@ -146,8 +184,8 @@ def chunk_rows(group: zarr.Group, chunk: int) -> slice:
     return slice(chunk * shard, min((chunk + 1) * shard, group["flux"].shape[0]))
 
 
-def write_shard(path, chunk: int, flux: np.ndarray, depth: np.ndarray) -> None:
-    """Write a chunk's shards, each in one assignment: a shard is whole or absent, whenever the job is killed.
+def write_shard(path, chunk: int, flux: np.ndarray, depth: np.ndarray) -> dict[str, str]:
+    """Write a chunk's shards: each is whole or absent, whenever the job is killed, and a good one stays until then.
 
     Parameters
     ----------
@@ -160,29 +198,72 @@ def write_shard(path, chunk: int, flux: np.ndarray, depth: np.ndarray) -> None:
     depth : ndarray
         (galaxy, band) integers.
 
+    Returns
+    -------
+    dict
+        "flux" and "depth": SHA-256 of the files written.
+
     Raises
     ------
     ValueError
         Where the shapes are not those of the chunk.
+    UserError
+        Where there is no store, or a flux is too large for its numbers.
     """
-    open_store(path)  # names what is wrong before anything is touched
+    group = open_store(path)
+    rows = chunk_rows(group, chunk)
+    galaxies = rows.stop - rows.start
+    if flux.shape != (galaxies, *CUBE) or depth.shape != (galaxies, len(BANDS)):
+        raise ValueError(f"chunk {chunk} has {galaxies} galaxies, not flux {flux.shape} and depth {depth.shape}")
+    values = {"flux": _rounded(group, rows, flux), "depth": np.minimum(depth, DEEPEST)}
+    digests = {}
+    for file, (name, array) in zip(shard_files(path, chunk), values.items(), strict=True):
+        shard = _encoded(path, name, rows, array)
+        digests[name] = hashlib.sha256(shard).hexdigest()
+        with files.whole(file) as part:
+            part.write_bytes(shard)
+        _remove_leftovers(file.parent)
+    return digests
+
+
+def _rounded(group, rows: slice, flux: np.ndarray) -> np.ndarray:
+    """Flux in the store's precision."""
+    match group.attrs["precision"]:
+        case "float16":
+            large = (np.abs(flux) > FLOAT16_MAX).any(axis=(1, 2, 3))  # NaN is not
+            if large.any():
+                row = rows.start + int(np.argmax(large))
+                raise UserError(
+                    f"the galaxy with object_id {group['object_id'][row]} (row {row}) has pixels beyond "
+                    f"{FLOAT16_MAX:,.0f} nanomaggies, the largest number of float16: set cubes.precision to bits10 or "
+                    "float32."
+                )
+            return flux.astype(np.float16)
+        case "bits10":
+            rounded = BitRound(_KEPT_BITS).encode(flux.astype(np.float32))  # works in place: on the copy
+            rounded[np.isnan(flux)] = np.nan  # else a NaN of all bits would become a zero
+            return rounded
+    return flux
+
+
+def _encoded(path, name: str, rows: slice, values: np.ndarray) -> np.ndarray:
+    """The bytes of a shard, (byte,) uint8."""
+    metadata = f"{name}/zarr.json"
+    memory = {metadata: Buffer.from_bytes((Path(path) / metadata).read_bytes())}
     with zarr.config.set({"array.write_empty_chunks": True}):  # an all-NaN shard is a file too
-        group = zarr.open_group(str(path), mode="r+", zarr_format=3)
-        rows = chunk_rows(group, chunk)
-        galaxies = rows.stop - rows.start
-        if flux.shape != (galaxies, *CUBE) or depth.shape != (galaxies, len(BANDS)):
-            raise ValueError(f"chunk {chunk} has {galaxies} galaxies, not flux {flux.shape} and depth {depth.shape}")
-        for file, name, values in zip(
-            shard_files(path, chunk), ("flux", "depth"), (flux, np.minimum(depth, DEEPEST)), strict=True
-        ):
-            file.unlink(missing_ok=True)  # else a short last shard would be merged with what lies there
-            group[name][rows] = values
-            _remove_leftovers(file.parent)
+        zarr.open_array(MemoryStore(memory), path=name, mode="r+", zarr_format=3)[rows] = values
+    (shard,) = (value for key, value in memory.items() if key != metadata)
+    return shard.as_numpy_array()
+
+
+def keep_digests(path, digests: list[dict[str, str]]) -> None:
+    """Keep the digests of all shards (:func:`write_shard`) in a store that has no quality tables."""
+    zarr.open_group(str(path), mode="r+", zarr_format=3).attrs["shards"] = digests
 
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writers that were killed: those that nobody has touched for a while."""
-    for leftover in folder.glob("*.partial"):
+    for leftover in folder.glob(".*.part"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > ABANDONED:
                 leftover.unlink()
@@ -235,12 +316,12 @@ def load_cubes(path, rows, digest: str | None = None, label: str | None = None) 
         wanted = order[start:end]
         try:
             block = flux[first : first + inner]
-        except (ValueError, OSError, IndexError) as error:
+        except UNREADABLE as error:
             damaged = shard_files(path, first // shard)[0]
             raise UserError(
                 f"{damaged} is damaged ({' '.join(str(error).split())[:80]}): delete it and rerun the stage cubes."
             ) from None
-        _place(np.ascontiguousarray(block).reshape(len(block), -1), rows[wanted] - first, flat, wanted)
+        _place(np.ascontiguousarray(block, np.float32).reshape(len(block), -1), rows[wanted] - first, flat, wanted)
     return cubes
 
 
@@ -277,6 +358,8 @@ def _check_shard(path, group: zarr.Group, chunk: int) -> None:
     _check_selection(table, found[0] if len(found) == 1 else str(found), group.attrs["selection"])
 
 
-def metadata_files(path) -> list[Path]:
+def layout_files(path) -> list[Path]:
     """Files that :func:`create_store` writes."""
-    return [Path(path) / name for name in ("zarr.json", "flux/zarr.json", "depth/zarr.json")]
+    arrays, coordinates = ("flux", "depth", "object_id", "ra", "dec", "band"), ("object_id", "ra", "dec", "band")
+    names = ["zarr.json", *(f"{name}/zarr.json" for name in arrays), *(f"{name}/c/0" for name in coordinates)]
+    return [Path(path) / name for name in names]
