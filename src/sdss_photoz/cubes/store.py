@@ -240,7 +240,8 @@ def _rounded(group, rows: slice, flux: np.ndarray) -> np.ndarray:
                 )
             return flux.astype(np.float16)
         case "bits10":
-            rounded = BitRound(_KEPT_BITS).encode(flux.astype(np.float32))  # works in place: on the copy
+            copy = flux.astype(np.float32)  # it rounds in place
+            rounded = BitRound(_KEPT_BITS).encode(copy).view(np.float32)
             rounded[np.isnan(flux)] = np.nan  # else a NaN of all bits would become a zero
             return rounded
     return flux
