@@ -12,7 +12,7 @@ from sdss_photoz.archive.scratch import Scratch
 from sdss_photoz.config import Archive
 from sdss_photoz.cubes.frame import DamagedFrame, OpenFrame
 from sdss_photoz.cubes.quality import check_rows, quality_table
-from sdss_photoz.cubes.resample import Projection, resample, window
+from sdss_photoz.cubes.resample import Projection, resample_grids, window
 from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.cubes.store import CUBE, open_store, write_shard
 from sdss_photoz.errors import UserError
@@ -100,20 +100,22 @@ def _layers(frame: Frame, paths, galaxies, ra, dec, threads: int, exact: bool):
         else:
             _refuse(damaged)
             return
-    for galaxy, homography in grids:
-        layer, covered = resample(image, homography, projection.flux_factor(ra[galaxy], dec[galaxy]), exact=exact)
-        if covered:
-            yield galaxy, layer
+    if image is None:
+        return
+    factors = projection.flux_factor(ra[galaxies], dec[galaxies])
+    layers, covered, _ = resample_grids(image, grids, factors, exact=exact, threads=threads)
+    for place in np.flatnonzero(covered):
+        yield galaxies[place], layers[place]
 
 
 def _read(frame: Frame, path, galaxies, ra, dec, threads: int):
-    """A frame's projection, its image as far as galaxies need it, and their grids; none where it covers none."""
+    """A frame's projection, its image as far as galaxies need it (None where it covers none), and their grids."""
     with OpenFrame(path, threads, frame) as opened:
         projection = Projection(opened.wcs)
-        grids = [(galaxy, projection.homography(ra[galaxy], dec[galaxy])) for galaxy in galaxies]
-        windows = [window(homography) for _, homography in grids]
+        grids = projection.homography(ra[galaxies], dec[galaxies])
+        windows = [window(grid) for grid in grids]
         if not any(windows):
-            return projection, None, []
+            return projection, None, grids
         return projection, opened.read(max(read[0].stop for read in windows if read) - 1), grids
 
 
