@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pandas as pd
 import pytest
@@ -153,7 +153,10 @@ def test_parts_tile_the_circle_and_those_of_a_region_hold_it():
 
 
 def test_no_query_string_is_longer_than_the_server_takes(catalog, settings, tmp_path):
-    """The whole text is: its columns are asked for in groups, each with the key."""
+    """The whole text is: its columns are asked for in groups, each with the key.
+
+    The page hands the query on to the service behind it, with three characters for a blank.
+    """
     question = ask_for("galaxies", HERE)
     server = skyserver._SkyServer(question, settings("http://127.0.0.1:1"), tmp_path)
     assert len(server.groups) == 2
@@ -165,6 +168,9 @@ def test_no_query_string_is_longer_than_the_server_takes(catalog, settings, tmp_
         skyserver.ask(
             question._replace(sql=question.sql + "AND po.ra > 0 " * 150), settings("http://127.0.0.1:1"), tmp_path
         )
+    for group in server.groups:
+        sent = {"cmd": server._text((165.0, 180.0), group), "format": "csv", "searchtool": "SQL"}
+        assert len(urlencode(sent, quote_via=quote)) <= 2048
 
 
 def test_comments_and_blanks_go_but_what_is_quoted_stays():

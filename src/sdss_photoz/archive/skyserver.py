@@ -140,7 +140,7 @@ class _SkyServer:
         payload = SDSS.query_sql_async(
             self._text(_ANY_PART, group), data_release=self.archive.release, get_query_payload=True
         )
-        return len(urlencode(payload)) <= LONGEST_QUERY_STRING
+        return len(urlencode(payload, quote_via=quote)) <= LONGEST_QUERY_STRING  # the page hands it on, blanks as %20
 
     def _text(self, part, group):
         """The query of one part and one group of columns."""
