@@ -283,9 +283,9 @@ class _Batch:
         return rows
 
     def _fail(self, what, message):
-        sql = self._sql
+        sql, line = self._sql, self.question.line_of(message)
         self._forget()
-        raise UserError(f"{what}: {message or 'it gives no reason'}: the query was\n{sql}")
+        raise UserError(f"{what}: {message or 'it gives no reason'}{line}: the query was\n{sql}")
 
     def _give_up(self, status):
         state, name = sciserver.STATES[status.code], self.job.name

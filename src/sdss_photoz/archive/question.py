@@ -56,6 +56,18 @@ class Question(NamedTuple):
 
 
 def read_query(name: str) -> str:
+    def line_of(self, complaint: str) -> str:
+        """The line of the query with a name that a server's message quotes, in brackets; empty where there is none.
+
+        The messages of SQL Server tell no line where a service passes on their text alone.
+        """
+        lines = re.sub(r"--.*", "", self.sql).split("\n")
+        for name in re.findall(r"['\"]([\w.]+)['\"]", complaint):
+            for number, line in enumerate(lines, 1):
+                if re.search(rf"(?i)\b{re.escape(name)}\b", line):
+                    return f" (line {number} of the query, {line.strip()!r})"
+        return ""
+
     """Text of one of the shipped queries: ``paper``, ``extended`` or ``fields``."""
     return (resources.files("sdss_photoz.archive") / "queries" / f"{name}.sql").read_text(encoding="utf-8")
 

@@ -226,7 +226,8 @@ class _SkyServer:
             if _TOO_SLOW.search(complaint):
                 raise _TooMuch(complaint)
             raise UserError(
-                f"the SkyServer refuses the query of {self.question.name}: {complaint}{self._line(complaint)}"
+                f"the SkyServer refuses the query of {self.question.name}: {complaint}"
+                f"{self.question.line_of(complaint)}"
             )
         check_status(response)
         if response.status_code != 200:
@@ -249,15 +250,6 @@ class _SkyServer:
                 f"{missing[0]}: it has {', '.join(table)}."
             )
         return table.rename(columns={given[name.lower()]: name for name in (*names, COUNT)})[[*names, COUNT]]
-
-    def _line(self, complaint):
-        """Where the query, which is sent in one line, has what a message names."""
-        lines = re.sub(r"--.*", "", self.question.sql).split("\n")
-        for name in re.findall(r"['\"]([\w.]+)['\"]", complaint):
-            for number, line in enumerate(lines, 1):
-                if re.search(rf"(?i)\b{re.escape(name)}\b", line):
-                    return f" (line {number} of the query, {line.strip()!r})"
-        return ""
 
 
 def _words(page):
