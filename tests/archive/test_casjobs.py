@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pandas as pd
 import pyarrow
 import pytest
+import requests
 from tests.conftest import skip
 
 from sdss_photoz import files
@@ -211,6 +212,15 @@ def test_submission_that_may_have_been_lost_is_sent_again_after_a_look(serve, di
     assert "it is not there" in capsys.readouterr().err
 
 
+def test_server_that_never_takes_the_query_is_quoted(serve, tmp_path, capsys):
+    server = serve("submit:500@1,2,3,4,5")
+    assert "not appear in MyDB (HTTP 500 Internal Server Error without a job's number: " in refusal(server, tmp_path)
+    assert counts(server)["submit"] == casjobs.SUBMISSIONS
+    assert jobs(server) == []
+    told = capsys.readouterr().err
+    assert told.count("No server is available to handle this request.") == casjobs.SUBMISSIONS
+
+
 @pytest.mark.parametrize("fault", ["reset", "truncated"])
 @pytest.mark.parametrize("listed", [True, False])
 def test_job_whose_number_was_lost_is_found_and_not_submitted_twice(
@@ -313,7 +323,9 @@ def test_answer_without_a_needed_column_is_named(serve, tmp_path, monkeypatch, c
 def test_server_that_is_down_is_named_when_patience_ends_and_the_job_is_kept(serve, direct, tmp_path):
     server = serve("tables:503@2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20")
     host = server.url.split("/")[2]
-    assert f"list MyDB: {host} did not answer in 0.001 minutes" in refusal(server, tmp_path, patience_minutes=0.001)
+    sentence = refusal(server, tmp_path, patience_minutes=0.001)
+    assert f"list MyDB: {host} did not answer in 0.001 minutes (HTTP 503 Service Unavailable: " in sentence
+    assert "No server is available to handle this request." in sentence
     pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1
 
@@ -421,6 +433,19 @@ def test_credentials_follow_no_redirect(tmp_path):
     server.shutdown()
     server.server_close()
     assert heard == ["/tokens"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (requests.exceptions.SSLError, "no secure connection: is its certificate trusted here?"),
+        (requests.exceptions.ProxyError, "no connection through the proxy"),
+        (requests.ConnectionError, "no connection"),
+        (requests.ConnectTimeout, "no answer in time"),
+    ],
+)
+def test_a_connection_that_fails_says_how_and_shows_nothing_of_the_request(error, words):
+    assert http.explain(error(f"https://{SECRETS[0]}@somewhere")) == words
 
 
 def test_server_that_repeats_the_token_is_not_quoted(serve, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import http.server
 import io
 import itertools
+import json
 import os
 import re
 import signal
@@ -69,7 +70,10 @@ skyserver.ask(ask_for({name!r}, Region(ra={HERE.ra}, dec={HERE.dec})), archive, 
 
 
 class Scripted:
-    """A server on loopback that gives replies (status, body) in order, the last one for ever, and keeps the queries."""
+    """A server on loopback that gives replies in order, the last one for ever, and keeps the queries.
+
+    A reply is (status, body), or a function of the query that gives it.
+    """
 
     def __init__(self, *replies):
         self.queries = queries = []
@@ -77,12 +81,12 @@ class Scripted:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 queries.append(parse_qs(urlsplit(self.path).query)["cmd"][0])
-                status, body = replies[min(len(queries), len(replies)) - 1]
-                body = (body(queries[-1]) if callable(body) else body).encode()
+                reply = replies[min(len(queries), len(replies)) - 1]
+                status, body = reply(queries[-1]) if callable(reply) else reply
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(body.encode())))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(body.encode())
 
             def log_message(self, *_):
                 pass
@@ -244,6 +248,41 @@ def test_a_refusal_on_a_page_is_told_from_a_page_that_passes(fields, settings, t
         assert len(server.queries) == 1
 
 
+WRAPPED = json.dumps({"ErrorCode": 500, "ErrorMessage": "{}", "LogMessageID": "ab-12"})
+SENT = (  # the page of searches answers 200 for an error of the service behind it, which itself would answer 500
+    (500, WRAPPED),
+    (
+        200,
+        "<html><head>\n<title>Skyserver Error</title>\n</head><body bgcolor=white>\n<h2>An error occured</h2><H3>"
+        "<font color=red><br>Query did not return results successfully, check the input and try again."
+        f"<br>MORE DETAILED INFO FROM RESPONSE:<br><br>{WRAPPED}</font></H3></BODY></HTML>\n",
+    ),
+)
+
+
+@pytest.mark.parametrize(("status", "body"), SENT)
+def test_what_the_service_wraps_in_json_is_told_alone(status, body, fields, settings, tmp_path):
+    message = r"Invalid column name 'incl'.\r\nInvalid column name 'node'."
+    with Scripted((status, body.replace("{}", message))) as server:
+        with pytest.raises(UserError) as refusal:
+            skyserver.ask(fields[0], settings(server.url), tmp_path)
+        assert len(server.queries) == 1
+    assert re.fullmatch(
+        r"the SkyServer refuses the query of fields: Invalid column name 'incl'\. Invalid column name 'node'\. "
+        r"\(line \d of the query, '.*fr\.incl,'\)",
+        str(refusal.value),
+    )
+
+
+@pytest.mark.parametrize(("status", "body"), SENT)
+def test_an_error_that_may_pass_is_quoted_when_patience_ends(status, body, fields, settings, tmp_path):
+    with (
+        Scripted((status, body.replace("{}", "A transport-level error has occurred."))) as server,
+        pytest.raises(UserError, match=r"did not answer in .*[ ']A transport-level error has occurred\.'?\): see that"),
+    ):
+        skyserver.ask(fields[0], settings(server.url, patience_minutes=0.01), tmp_path)
+
+
 @pytest.mark.parametrize("status", [404, 400])
 def test_another_status_is_one_sentence(status, fields, settings, tmp_path):
     with Scripted((status, "<html>no</html>")) as server:
@@ -262,17 +301,24 @@ def test_an_answer_without_a_needed_column_is_one_sentence(fields, settings, tmp
         skyserver.ask(question, settings(server.url), tmp_path)
 
 
-def test_a_query_that_takes_too_long_is_cut_in_two(fields, settings, tmp_path):
+@pytest.mark.parametrize(
+    "refused",
+    [
+        (200, '#Error\nerror_message\n"Timeout expired. The timeout period elapsed prior to completion."\n'),
+        (500, "<html><head><title>A task was canceled.</title></head><body>Server Error in '/dr12'.</body></html>"),
+    ],
+)
+def test_a_query_that_takes_too_long_is_cut_in_two(refused, fields, settings, tmp_path):
     question, table, _ = fields
 
     def answer(sql):
         low, high = (float(re.search(rf"fr\.ra{sign}([\d.]+)", sql)[1]) for sign in (">=", "<"))
         if high - low > 4:
-            return '#Error\nerror_message\n"Timeout expired. The timeout period elapsed prior to completion."\n'
+            return refused
         rows = table[(table.ra >= low) & (table.ra < high)]
-        return "#Table1\n" + rows.assign(**{skyserver.COUNT: len(rows)}).to_csv(index=False)
+        return 200, "#Table1\n" + rows.assign(**{skyserver.COUNT: len(rows)}).to_csv(index=False)
 
-    with Scripted((200, answer)) as server:
+    with Scripted(answer) as server:
         pd.testing.assert_frame_equal(whole(question, settings(server.url), tmp_path), table)
         assert len(server.queries) == 7  # 15, twice 7.5 and four times 3.75 degrees
         whole(question, settings(server.url), tmp_path)
@@ -305,12 +351,12 @@ def test_groups_of_columns_with_other_rows_are_never_joined(catalog, settings, t
     groups = skyserver._SkyServer(question, settings("http://127.0.0.1:1"), tmp_path).groups
 
     def answer(ids):
-        def body(sql):
+        def reply(sql):
             group = next(group for group in groups if ",".join(group.values()) in sql)
             table = pd.DataFrame({name: [0] * len(ids) for name in group}).assign(specObjID=ids)
-            return table.assign(**{skyserver.COUNT: len(ids)}).to_csv(index=False)
+            return 200, table.assign(**{skyserver.COUNT: len(ids)}).to_csv(index=False)
 
-        return 200, body
+        return reply
 
     with Scripted(answer([1, 2]), answer([1, 3])) as server, pytest.raises(UserError, match="gave other rows"):
         skyserver.ask(question, settings(server.url), tmp_path)

@@ -194,9 +194,10 @@ class _Batch:
             try:
                 number = self.service.submit(self._sql, self.job.task)
             except Unanswered as lost:
-                self._tell(f"submitted, but the answer was lost ({lost})")
+                reason = str(lost)
+                self._tell(f"submitted, but the answer was lost ({reason})")
             except Refused as error:
-                refused = error
+                refused, reason = error, error.message
             else:
                 self._keep(number=number, submitted=time.time())
                 self._tell(f"submitted to DR{self.archive.release} as job {number}")
@@ -208,7 +209,7 @@ class _Batch:
             self._tell("it is submitted again")
         raise UserError(
             f"CasJobs lost its answer to {SUBMISSIONS} submissions of the query of {self.question.name}, and its table "
-            f"{self.job.table} did not appear in MyDB: see that {self.archive.casjobs} works and run again."
+            f"{self.job.table} did not appear in MyDB ({reason}): see that {self.archive.casjobs} works and run again."
         )
 
     def _search(self, for_job=True):

@@ -1,4 +1,8 @@
-"""CasJobs at SciServer: the account, and the calls of its REST service."""
+"""CasJobs at SciServer: the account, and the calls of its REST service.
+
+Paths, headers and replies are those of SciScript-Python, SciServer's own client
+(https://github.com/sciserver/SciScript-Python, ``CasJobs.py`` and ``Authentication.py``).
+"""
 
 import json
 import os
@@ -150,6 +154,8 @@ def _is_token(text):
 class CasJobs:
     """The REST calls of CasJobs; each is patient with a server that falters, and logs in again on 401.
 
+    Each raises `Refused` where CasJobs says no, and UserError where patience ends or SciServer refuses the account.
+
     Parameters
     ----------
     archive : config.Archive
@@ -195,14 +201,14 @@ class CasJobs:
                 lost = http.explain(error)
             if lost:
                 raise Unanswered(lost)  # here, with no error behind it that would hold the token
-            text = answer.body.decode("utf-8", "replace").strip()
+            said = self._words(answer)
             if answer.status in (429, 503):
-                http.check_status(answer)
-            if answer.status < 300 and text.isdigit():
-                return int(text)
-            if 300 <= answer.status < 500 or SAID.search(text):
-                raise Refused(label, answer.status, self._words(answer))
-            raise Unanswered(f"HTTP {answer.status} {answer.reason} without a job's number")
+                http.check_status(answer, said)
+            if answer.status < 300 and said.isdecimal():
+                return int(said)
+            if 300 <= answer.status < 500 or SAID.search(said):
+                raise Refused(label, answer.status, said)
+            raise Unanswered(f"HTTP {answer.status} {answer.reason} without a job's number: {said or 'not a word'}")
 
         return http.insist(attempt, self._archive.casjobs, self._archive, label)
 
@@ -258,7 +264,7 @@ class CasJobs:
             said = self._words(answer)
             if answer.status >= 300 and SAID.search(said):
                 raise Refused(label, answer.status, said)
-            http.check_status(answer)
+            http.check_status(answer, said)
             if answer.status >= 300:
                 raise Refused(label, answer.status, said)
             try:
@@ -286,9 +292,7 @@ class CasJobs:
         )
 
     def _words(self, answer):
-        """What the server says in an answer that is none: in one line, and not too long."""
-        if answer.status < 300:
-            return ""
+        """The beginning of an answer in one line: of an error the server's own words."""
         text = answer.body[:20_000].decode("utf-8", "replace")
         try:
             said = json.loads(text)

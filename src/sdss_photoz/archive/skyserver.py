@@ -31,7 +31,10 @@ COUNT = "rows_of_part"
 
 _ANY_PART = (359.123456789012345, 359.234567890123456)  # no condition on right ascension is longer
 _THROTTLED = re.compile(r"Maximum \d+ queries allowed per minute")
-_TOO_SLOW = re.compile(r"(?i)timeout expired|timed out|execution timeout|exceeded .{0,40}(seconds|time limit)")
+_TOO_SLOW = re.compile(  # a task that is canceled is the page's wait for the service behind it
+    r"(?i)timeout expired|timed out|execution timeout|exceeded .{0,40}(seconds|time limit)|task was cancell?ed"
+)
+_WRAPPED = re.compile(r'"Error ?Message"\s*:\s*"((?:[^"\\]|\\.)*)"')  # in JSON, which may stand in a page
 _SQL_ERROR = re.compile(r"Invalid (column|object) name|Incorrect syntax|could not be bound|Ambiguous column name")
 
 
@@ -229,14 +232,15 @@ class _SkyServer:
                 f"the SkyServer refuses the query of {self.question.name}: {complaint}"
                 f"{self.question.line_of(complaint)}"
             )
-        check_status(response)
+        said = _message(head)[:300]
+        check_status(response, said)
         if response.status_code != 200:
             raise UserError(
                 f"the SkyServer at {self.archive.skyserver} answered HTTP {response.status_code} {response.reason} to "
                 f"the query of {self.question.name}: check archive.skyserver and archive.release."
             )
         if head.startswith("<"):
-            raise Faltering(f"a page instead of a table, {_words(head)[:80]!r}")
+            raise Faltering(f"a page instead of a table, {said!r}")
         if head.startswith("No objects have been found"):
             return pd.DataFrame(columns=names)
         try:
@@ -251,6 +255,12 @@ class _SkyServer:
             )
         return table.rename(columns={given[name.lower()]: name for name in (*names, COUNT)})[[*names, COUNT]]
 
+def _message(page):
+    """What an answer that is no table says, in one line: the words of the service alone, where it wraps them."""
+    wrapped = _WRAPPED.search(page)
+    return _words(re.sub(r"\\[rnt]", " ", wrapped[1]).replace(r"\"", '"') if wrapped else page)
+
+
 
 def _words(page):
     """The text of a page, in one line."""
@@ -262,6 +272,6 @@ def _complaint(head):
     message = ""
     if "error_message" in head:
         message = _words(head.split("error_message", 1)[1]).strip(" \"':,{}[]")
-    elif head.startswith("<") and (_SQL_ERROR.search(head) or _TOO_SLOW.search(head)):
-        message = _words(head)
+    elif head.startswith(("<", "{")) and (_SQL_ERROR.search(head) or _TOO_SLOW.search(head)):
+        message = _message(head)
     return re.sub(r", Line 1\b", "", message)[:500]
