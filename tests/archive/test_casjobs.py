@@ -288,6 +288,7 @@ def test_failed_job_shows_the_servers_message_and_the_query_and_is_submitted_ane
 def test_unknown_column_or_table_is_the_servers_own_message_with_the_line(serve, tmp_path, right, wrong, message):
     server = serve()
     question = GALAXIES._replace(sql=GALAXIES.sql.replace(right, wrong))
+    line = next(number for number, text in enumerate(question.sql.split("\n"), 1) if wrong in text)
     sentence = refusal(server, tmp_path, question)
     assert re.search(rf"Line {line}: {message}\. \(line {line} of the query, '.*{re.escape(wrong)}.*'\)", sentence)
     assert wrong in sentence.split("the query was")[1]
@@ -298,7 +299,6 @@ def test_job_that_never_starts_is_cancelled_at_the_deadline_and_named(serve, tmp
     sentence = refusal(server, tmp_path, query_hours=0.5 / 3600)
     assert re.search(r"CasJobs job \d+ was still ready after 0.000138889 hours .* was canceled", sentence)
     assert counts(server)["cancel"] == 1
-    line = next(number for number, text in enumerate(question.sql.split("\n"), 1) if wrong in text)
     assert jobs(server) == [sciserver.CANCELED]
     assert kept(tmp_path) == []
 

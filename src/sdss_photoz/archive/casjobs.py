@@ -14,7 +14,6 @@ The way of a question, and what the state folder holds of it at each step:
 """
 
 import dataclasses
-import errno
 import functools
 import itertools
 import json
@@ -32,7 +31,7 @@ import pyarrow.parquet as pq
 from sdss_photoz import files
 from sdss_photoz.archive import sciserver
 from sdss_photoz.archive.http import Pace
-from sdss_photoz.archive.question import Question, state_folder
+from sdss_photoz.archive.question import Question, room, state_folder
 from sdss_photoz.archive.sciserver import CasJobs, Refused, Status, Unanswered
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
@@ -69,16 +68,14 @@ def ask(question: Question, archive, folder) -> pd.DataFrame:
     """
     kept = state_folder(question, archive, folder)
     try:
-        return _Batch(question, archive, kept, Pace(Path(folder) / "queries", archive.queries_per_minute)).answer()
+        with room(kept):
+            return _Batch(question, archive, kept, Pace(Path(folder) / "queries", archive.queries_per_minute)).answer()
     except Refused as refused:
         sentence = (
             f"CasJobs refuses to {refused.label} (HTTP {refused.status}: {refused.message or 'no reason given'}): "
-            "check archive.casjobs, archive.release and the rights of the account, and run again; what came is kept."
+            "check archive.casjobs, archive.release and the rights of the account, and run again; what came is kept "
+            f"in {kept}, without which the query is submitted anew."
         )
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sentence = f"the disk of {kept} is full: make room and run again; the pages already there are kept."
     raise UserError(sentence)
 
 

@@ -1,8 +1,10 @@
 """What is asked of the archive's table services, and what comes back as CSV."""
 
+import errno
 import io
 import re
 import shutil
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -54,8 +56,6 @@ class Question(NamedTuple):
         """Name of the table in MyDB that the query makes."""
         return re.search(r"INTO\s+mydb\.(\w+)", self.sql)[1]
 
-
-def read_query(name: str) -> str:
     def line_of(self, complaint: str) -> str:
         """The line of the query with a name that a server's message quotes, in brackets; empty where there is none.
 
@@ -68,6 +68,8 @@ def read_query(name: str) -> str:
                     return f" (line {number} of the query, {line.strip()!r})"
         return ""
 
+
+def read_query(name: str) -> str:
     """Text of one of the shipped queries: ``paper``, ``extended`` or ``fields``."""
     return (resources.files("sdss_photoz.archive") / "queries" / f"{name}.sql").read_text(encoding="utf-8")
 
@@ -100,6 +102,17 @@ def forget(folder, name: str) -> None:
     """Remove what doors kept of a question, once its answer is written."""
     for kept in (Path(folder) / "queries").glob(f"{name}-*"):
         shutil.rmtree(kept)
+
+
+@contextmanager
+def room(folder):
+    """Turn a full disk under a folder into a sentence for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"the disk of {folder} is full: make room and run again; what came is kept.") from None
 
 
 def box(region, margin=0.0):

@@ -6,11 +6,10 @@ its text is too long. Each answer tells beside its rows how many they should be;
 takes too long, is cut in two. Answers are kept one by one: a later start asks only for those that are missing.
 """
 
-import errno
 import html
 import re
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pandas as pd
 import requests
@@ -19,7 +18,7 @@ from astroquery.sdss import conf as astroquery_conf
 
 from sdss_photoz import files
 from sdss_photoz.archive.http import CONNECT_SECONDS, Faltering, Pace, check_status, insist
-from sdss_photoz.archive.question import Question, read_answer, state_folder
+from sdss_photoz.archive.question import Question, read_answer, room, state_folder
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 
@@ -66,7 +65,7 @@ def ask(question: Question, archive, folder) -> pd.DataFrame:
     """
     server = _SkyServer(question, archive, Path(folder))
     waiting, tables, rows = parts(question.span), [], 0
-    with progress(total=len(waiting), unit="part", label=f"query of {question.name}") as bar:
+    with room(server.kept), progress(total=len(waiting), unit="part", label=f"query of {question.name}") as bar:
         while waiting:
             part = waiting.pop(0)
             table = server.rows(part)
@@ -212,12 +211,7 @@ class _SkyServer:
         count = table.pop(COUNT).max() if len(table) else 0
         if len(table) < count:
             raise _TooMuch(f"{len(table):,} of its {count:,} rows came")
-        try:
-            files.write_parquet(path, table)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UserError(f"the disk of {self.kept} is full: make room and run again; what came is kept.") from None
+        files.write_parquet(path, table)
         return table
 
     def _table(self, response, names):
@@ -255,16 +249,16 @@ class _SkyServer:
             )
         return table.rename(columns={given[name.lower()]: name for name in (*names, COUNT)})[[*names, COUNT]]
 
-def _message(page):
-    """What an answer that is no table says, in one line: the words of the service alone, where it wraps them."""
-    wrapped = _WRAPPED.search(page)
-    return _words(re.sub(r"\\[rnt]", " ", wrapped[1]).replace(r"\"", '"') if wrapped else page)
-
-
 
 def _words(page):
     """The text of a page, in one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def _message(page):
+    """What an answer that is no table says, in one line: the words of the service alone, where it wraps them."""
+    wrapped = _WRAPPED.search(page)
+    return _words(re.sub(r"\\[rnt]", " ", wrapped[1]).replace(r"\"", '"') if wrapped else page)
 
 
 def _complaint(head):
