@@ -1,5 +1,6 @@
 """The sample's queries: what they keep, what they drop, and how they fail."""
 
+import errno
 import shutil
 
 import duckdb
@@ -7,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sdss_photoz import files
 from sdss_photoz.archive import query
 from sdss_photoz.archive.query import query_fields, query_galaxies
-from sdss_photoz.archive.question import ask_for, read_query
+from sdss_photoz.archive.question import ask_for, read_query, room, state_folder
 from sdss_photoz.config import Archive, Region, Sample
 from sdss_photoz.embedded import tsql
 from sdss_photoz.embedded.schema import TABLES
@@ -187,6 +189,25 @@ def test_an_answer_that_lacks_a_column_is_refused(catalog, monkeypatch):
     monkeypatch.setitem(query.DOORS, "embedded", lambda *sent: whole(*sent).drop(columns="zErr"))
     with pytest.raises(UserError, match="query of galaxies lacks the column zErr"):
         query_galaxies(Archive(), catalog.parent)
+
+
+def test_an_answer_that_is_refused_is_not_kept_for_the_next_run(tmp_path, monkeypatch):
+    def door(question, archive, folder):
+        files.write_text(state_folder(question, archive, folder) / "page-000.parquet", "")
+        return pd.DataFrame({"fieldID": [1]})
+
+    monkeypatch.setitem(query.DOORS, "casjobs", door)
+    with pytest.raises(UserError, match="lacks the column run"):
+        query_fields(Archive(service="casjobs"), tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_the_answer_that_does_not_fit_on_the_disk_is_one_sentence(tmp_path):
+    sentence = r"^the disk of .* is full: make room and run again; what came is kept\.$"
+    with pytest.raises(UserError, match=sentence), room(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError), room(tmp_path):
+        (tmp_path / "nothing").read_text()
 
 
 def test_a_missing_catalogue_is_named(tmp_path):

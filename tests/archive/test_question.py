@@ -167,6 +167,8 @@ def test_an_answer_gets_the_names_and_the_order_of_the_query(fields):
         ("field", [11, 12, 4096], "'4096'"),
         ("field", [11, -1, 3], "'-1'"),
         ("field", [11.5, 12.0, 3.0], "'11.5'"),
+        ("fieldID", [1.2376e18, 1.2377e18, 1.2378e18], "of type float64"),
+        ("fieldID", [30, 0, 20], "'0'"),
     ],
 )
 def test_a_hostile_identifier_is_refused_by_name(column, values, told, fields):

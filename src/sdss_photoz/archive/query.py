@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sdss_photoz.archive.question import Question, ask_for, check_answer, read_answer
+from sdss_photoz.archive.question import Question, ask_for, check_answer, forget, read_answer
+from sdss_photoz.errors import UserError
 
 
 def _ask_embedded(question: Question, archive, folder) -> pd.DataFrame:
@@ -78,4 +79,9 @@ def query_fields(archive, folder, region=None) -> pd.DataFrame:
 
 def _ask(name, archive, folder, region):
     question = ask_for(name, region)
-    return check_answer(question, DOORS[archive.service](question, archive, folder), archive.service)
+    table = DOORS[archive.service](question, archive, folder)
+    try:
+        return check_answer(question, table, archive.service)
+    except UserError:
+        forget(folder, name)  # or the next run would read the same answer
+        raise

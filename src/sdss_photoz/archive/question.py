@@ -173,7 +173,8 @@ def check_answer(question: Question, table: pd.DataFrame, service: str) -> pd.Da
     Raises
     ------
     UserError
-        Where a column is missing, there is no row, or an identifier or a position is none of the survey's.
+        Where a column is missing, there is no row, or an identifier is none of the survey's: a 64-bit one that comes
+        as a float has lost its last digits.
     """
     given = {column.lower(): column for column in table.columns}
     missing = [column for column in question.columns if column.lower() not in given]
@@ -188,7 +189,8 @@ def check_answer(question: Question, table: pd.DataFrame, service: str) -> pd.Da
             "archive.region."
         )
     table = table.rename(columns={given[column.lower()]: column for column in question.columns})[question.columns]
-    for column, low, high in (("run", 1, 0xFFFF), ("camcol", 1, 6), ("field", 0, 0xFFF)):
+    identifiers = [(column, 1, 2**63 - 1) for column in question.columns if column.endswith("ID")]
+    for column, low, high in [("run", 1, 0xFFFF), ("camcol", 1, 6), ("field", 0, 0xFFF), *identifiers]:
         values = table[column]
         numbers = pd.to_numeric(values, errors="coerce")
         sound = numbers.between(low, high) & (numbers % 1 == 0)
@@ -196,6 +198,6 @@ def check_answer(question: Question, table: pd.DataFrame, service: str) -> pd.Da
             found = f"of type {values.dtype}" if sound.all() else repr(str(values[~sound].iloc[0])[:40])
             raise UserError(
                 f"the answer of the {service} archive to the query of {question.name} has {column} {found}, but the "
-                f"survey's are whole numbers from {low} to {high}: it cannot be used."
+                f"survey's are whole numbers from {low} to {high}: it cannot be used; run again to ask anew."
             )
     return table.sort_values(question.key, kind="stable").reset_index(drop=True)
