@@ -1,5 +1,5 @@
--- The paper's query (paper.sql) with the columns that the analysis needs, rows unchanged: neighbours and stripe come
--- by outer joins. Neighbours are primary objects within 17 arcsec; Neighbors.distance is in arcmin.
+-- The query of the paper (paper.sql) with the columns that the analysis needs, rows unchanged: neighbours and stripe
+-- come by outer joins. Neighbours are primary objects within 17 arcsec; Neighbors.distance is in arcmin.
 SELECT za.specObjID, za.bestObjID, za.sciencePrimary, za.class, za.subClass, za.z, za.zErr,
   po.objID, po.type, po.flags, po.ra, po.dec, po.run, po.camcol, po.field, ru.stripe,
   (po.petroMag_r - po.extinction_r) AS dered_petro_r,
