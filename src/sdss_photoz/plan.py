@@ -176,7 +176,10 @@ def measure(config) -> Extent:
         rests_on.append("frames: the simulated fields and visits, in five bands")
     else:
         frames = round(number * FRAMES / GALAXIES * (1.0 if config.region is None else border(config.region)))
-        rests_on.append(f"frames: {FRAMES:,} for {GALAXIES:,} galaxies, before repeats in Stripe 82")
+        rests_on.append(
+            f"frames: {FRAMES:,} for {GALAXIES:,} galaxies, before repeats in Stripe 82"
+            + ("" if config.region is None else ", and those on the border of the region")
+        )
     return Extent(
         number, frames, frames if is_remote(config) else 0, round(number * FRAMES_OF_A_GALAXY), rests_on, table
     )
@@ -216,12 +219,12 @@ def _width(region):
 
 def _data_stages(config, extent, means):
     """Archive, sample and cubes."""
-    embedded, remote = config.archive.service == "embedded", is_remote(config)
+    embedded, remote, jobs = config.archive.service == "embedded", is_remote(config), _cubes_jobs(config, means)
     fetched, kept, simulating = extent.to_fetch * FRAME_BYTES, 0, 0.0
     if embedded:
         kept, simulating = extent.frames * EMBEDDED_FRAME_BYTES, extent.frames * EMBEDDED_SECONDS / 3600
     if config.frames_come_later:
-        kept += round(min(means.cores, config.sample.chunks) * config.frames.scratch_gb * 1e9)
+        kept += round(jobs * config.frames.scratch_gb * 1e9)
     else:
         kept += fetched
     seconds_of_download = fetched / 1e6 / (means.mb_per_second * means.connections)
@@ -247,9 +250,15 @@ def _data_stages(config, extent, means):
             cubes,
             cutting,
             None,
-            cutting / min(means.cores, config.sample.chunks),
+            cutting / jobs,
         ),
     ]
+
+
+def _cubes_jobs(config, means):
+    """Jobs that make cubes at a time; those that fetch their frames share the connections."""
+    jobs = min(means.cores, config.sample.chunks)
+    return max(1, min(jobs, means.connections // config.archive.connections)) if config.frames_come_later else jobs
 
 
 def _training(config, extent, means):
@@ -274,7 +283,10 @@ def _training(config, extent, means):
         stage = Stage("training", extent.galaxies, None, None, round(disk), None, hours, hours / means.gpus)
     else:
         hours = seconds / 3600
-        pace = "training on the CPU: float32 on one thread a network, as benchmarks/training.py measures it"
+        pace = (
+            "training on the CPU, float32 on one thread a network, as benchmarks/training.py measures it "
+            "(--gpus 8 plans for eight GPUs)"
+        )
         stage = Stage("training", extent.galaxies, None, None, round(disk), hours, None, hours / means.cores)
     return stage, int(networks), pace
 
@@ -291,7 +303,12 @@ def _share(config, table, region):
 
 def _rates(config, extent, means):
     """What bytes and hours rest on."""
-    found = ["disk: the frames that are kept, cubes as float32, weights of the networks, distributions"]
+    frames = ""
+    if extent.to_fetch:
+        frames = "scratch folders of the jobs that make cubes, " if config.frames_come_later else "frames to fetch, "
+    elif config.archive.service == "embedded" and extent.frames:
+        frames = "simulated frames, "
+    found = [f"disk at peak: {frames}cubes as float32, weights of the networks, distributions, all at a time"]
     if extent.to_fetch:
         found += [
             f"bytes to fetch: {FRAME_BYTES / 1e6:g} MB a frame",
@@ -314,15 +331,15 @@ def _warnings(config, total, stages):
     except UserError as error:
         found.append(str(error))
     kept = 0 if config.frames_come_later else total.bytes_to_fetch
-    places = {"the mirror": (config.mirror, kept), "results": (config.folder, total.disk_bytes - stages[0].disk_bytes)}
+    places = {"frames": (config.mirror, kept), "results": (config.folder, total.disk_bytes - stages[0].disk_bytes)}
     if _disk(config.mirror) == _disk(config.folder):
         places = {"results and frames": (config.folder, total.disk_bytes)}
+    remedy = "name another disk in archive.mirror, or set frames.keep: false" if kept else "work on another disk"
     for what, (path, needed) in places.items():
         free = shutil.disk_usage(_existing(path)).free
         if needed > free:
             found.append(
-                f"{what} need {size(needed)}, but the disk of {path} has {size(free)} free: choose another place "
-                "(archive.mirror), or set frames.keep: false."
+                f"{what} take {size(needed)}, but the disk of {path} has {size(free)} free: free some, or {remedy}."
             )
     return found
 
@@ -339,14 +356,15 @@ def _disk(path):
 
 def as_text(found: dict) -> str:
     """The plan as a table, with what it rests on."""
-    rows = [["stage", "galaxies", "frames", "to fetch", "disk", "CPU", "GPU", "wall clock"]]
+    rows = [["stage", "galaxies", "frames", "to fetch", "disk at peak", "CPU hours", "GPU hours", "wall clock"]]
     for stage in (*found["stages"], found["total"]):
         rows.append(
             [
                 stage["stage"],
                 *("-" if stage[key] is None else f"{stage[key]:,}" for key in ("galaxies", "frames")),
                 *("-" if not stage[key] else size(stage[key]) for key in ("bytes_to_fetch", "disk_bytes")),
-                *(duration(stage[key]) for key in ("cpu_hours", "gpu_hours", "wall_hours")),
+                *("-" if not stage[key] else hours(stage[key]) for key in ("cpu_hours", "gpu_hours")),
+                duration(stage["wall_hours"]),
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -358,8 +376,13 @@ def as_text(found: dict) -> str:
     return "\n".join(lines + [f"\nWarning: {warning}" for warning in found["warnings"]])
 
 
+def hours(amount: float) -> str:
+    """Hours of a processor, as one applies for them: 68,300 or 0.05."""
+    return f"{amount:,.0f}" if amount >= 10 else f"{amount:.1g}" if amount < 0.1 else f"{amount:.1f}"
+
+
 def duration(hours: float | None) -> str:
-    """Hours as people say them."""
+    """Hours on the clock, as people say them."""
     if not hours:
         return "-"
     if hours < 1 / 60:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,9 +14,9 @@ import yaml
 from tests.workflow.conftest import ROOT
 
 from sdss_photoz import cli
-from sdss_photoz.archive.consent import FRAME_BYTES
+from sdss_photoz.archive.consent import FRAME_BYTES, size
 from sdss_photoz.config import check, load
-from sdss_photoz.plan import CONNECTIONS, COSTS, Means, box_area, plan
+from sdss_photoz.plan import CONNECTIONS, COSTS, Means, box_area, hours, plan
 
 MEANS = Means(cores=2, gpus=0, connections=4, mb_per_second=1.0, tflops=100.0)
 NOWHERE = "http://127.0.0.1:9/sas"  # nothing listens there
@@ -104,9 +105,11 @@ def test_a_mirror_that_cannot_be_read_is_one_sentence_before_the_download(locked
 def test_frames_that_are_not_kept_take_a_scratch_folder_a_job_and_come_once_for_each_chunk(tiny, monkeypatch):
     monkeypatch.chdir(tiny.directory)
     config = check({**remote(mirror="/nonexistent"), "frames": {"keep": False, "scratch_gb": 0.5}})
-    archive = stages(plan(config, MEANS))["archive"]
-    assert archive["bytes_to_fetch"] == len(needed(tiny)) * FRAME_BYTES
-    assert archive["disk_bytes"] == 2 * 500_000_000
+    for connections, jobs in [(3, 1), (4, 1), (8, 2), (64, 2)]:  # each job holds four, and there are two cores
+        found = stages(plan(config, MEANS._replace(connections=connections)))
+        assert found["archive"]["bytes_to_fetch"] == len(needed(tiny)) * FRAME_BYTES
+        assert found["archive"]["disk_bytes"] == jobs * 500_000_000
+        assert found["cubes"]["wall_hours"] == found["cubes"]["cpu_hours"] / jobs
 
 
 def test_more_cores_and_gpus_shorten_the_wall_clock_alone(tmp_path, monkeypatch):
@@ -149,6 +152,8 @@ def test_the_command_prints_a_table_or_json_and_warns_of_consent_and_of_a_small_
     words = ["plan", "--configfile", str(ROOT / "config" / "sdss-dr12.yaml"), "--cores", "16", "--gpus", "2"]
     assert cli.main(words) == 0
     text = capsys.readouterr().out
+    words_of_table = ("galaxies", "frames", "to fetch", "disk at peak", "CPU hours", "GPU hours", "wall clock")
+    assert all(word in text.splitlines()[2] for word in words_of_table)
     for word in ("archive", "cubes", "training", "total", "516,525", "1,000,000", "These figures rest on"):
         assert word in text
     assert cli.main([*words, "--json"]) == 0
@@ -159,6 +164,29 @@ def test_the_command_prints_a_table_or_json_and_warns_of_consent_and_of_a_small_
     assert "archive.help_desk_told" in consent
     if shutil.disk_usage(tmp_path).free < found["total"]["disk_bytes"]:
         assert any("free" in warning for warning in found["warnings"][1:])
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(0, "0 bytes"), (1, "1 bytes"), (999_700, "1 MB"), (3.08e12, "3.08 TB"), (999_400, "999 kB")]
+)
+def test_bytes_are_written_as_people_write_them(amount, text):
+    assert size(amount) == text
+
+
+@pytest.mark.parametrize(("amount", "text"), [(68_290.4, "68,290"), (24, "24"), (6.43, "6.4"), (0.042, "0.04")])
+def test_processor_hours_are_written_as_one_applies_for_them(amount, text):
+    assert hours(amount) == text
+
+
+def test_a_small_disk_is_told_with_what_helps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+    config = yaml.safe_load((ROOT / "config" / "sdss-dr12.yaml").read_text())
+    _, kept = plan(check(config), MEANS)["warnings"]
+    assert kept.startswith("results and frames take 3.08 TB, but the disk of results/sdss_dr12 has 1 GB free")
+    assert "frames.keep: false" in kept
+    _, dropped = plan(check({**config, "frames": {"keep": False}}), MEANS)["warnings"]
+    assert dropped.endswith("has 1 GB free: free some, or work on another disk.")
 
 
 def test_a_wrong_word_is_one_sentence(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ SCALES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "byte
 
 def size(amount: float) -> str:
     """A number of bytes as people write it, for example ``3.1 TB``."""
-    scale, unit = next((pair for pair in SCALES if amount >= pair[0]), SCALES[-1])
+    scale, unit = next((pair for pair in SCALES if amount >= 0.9995 * pair[0]), SCALES[-1])  # no 1e+03 GB
     return f"{amount / scale:.3g} {unit}"
 
 
