@@ -21,7 +21,7 @@ rule make_cubes:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=240,
+        runtime=840 if CONFIG.frames_come_later else 240,  # a download's time on top: scratch does not outlive the job
         archive_connections=CONFIG.archive.connections if CONFIG.frames_come_later else 0,
     params:
         release=CONFIG.archive.release,
