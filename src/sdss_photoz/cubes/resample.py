@@ -64,6 +64,11 @@ class Projection:
     ----------
     wcs : Tan
         The frame's projection.
+
+    Attributes
+    ----------
+    from_sky : ndarray
+        (3, 3) from unit vectors on the sky to the frame's pixels (x w, y w, w).
     """
 
     def __init__(self, wcs: Tan):
@@ -72,13 +77,13 @@ class Projection:
         to_pixels[:2, :2] = np.linalg.inv(cd)
         to_pixels[:2, 2] = wcs.x, wcs.y
         basis = _bases(wcs.ra, wcs.dec)
-        self._to_frame = to_pixels @ basis
+        self.from_sky = to_pixels @ basis
         self._outward = basis[2]
         self._area = SCALE**2 / abs(np.linalg.det(cd))
 
     def centre(self, shape=FRAME_SHAPE) -> tuple[float, float]:
         """Position of the frame's middle (ra, dec in degrees)."""
-        middle = np.linalg.solve(self._to_frame, [(shape[1] - 1) / 2, (shape[0] - 1) / 2, 1])
+        middle = np.linalg.solve(self.from_sky, [(shape[1] - 1) / 2, (shape[0] - 1) / 2, 1])
         ra = math.degrees(math.atan2(middle[1], middle[0])) % 360
         return ra, math.degrees(math.atan2(middle[2], math.hypot(middle[0], middle[1])))
 
@@ -98,7 +103,7 @@ class Projection:
         """
         east, north, outward = np.moveaxis(_bases(ra, dec), -2, 0)
         corner = outward + CENTRE * SCALE * (east - north)
-        return self._to_frame @ np.stack([-SCALE * east, SCALE * north, corner], axis=-1)
+        return self.from_sky @ np.stack([-SCALE * east, SCALE * north, corner], axis=-1)
 
     def flux_factor(self, ra, dec):
         """Area of an output pixel over that of a frame pixel at galaxies (degrees): s^2 cos^3(rho) / |det CD|."""
