@@ -8,6 +8,7 @@ Shard N is the file ``flux/c/N/0/0/0``. Each inner chunk carries a crc32c.
 import contextlib
 import hashlib
 import math
+import os
 import time
 from pathlib import Path
 
@@ -178,10 +179,21 @@ def shard_files(path, chunk: int) -> tuple[Path, Path]:
     return Path(path) / f"flux/c/{chunk}/0/0/0", Path(path) / f"depth/c/{chunk}/0"
 
 
+def quality_file(path, group: zarr.Group, chunk: int) -> Path | None:
+    """File of a chunk's quality table; None where the store has none."""
+    template = group.attrs["quality"]
+    return None if template is None else Path(os.path.normpath(Path(path) / template.format(chunk=chunk)))
+
+
 def chunk_rows(group: zarr.Group, chunk: int) -> slice:
     """Rows of a chunk."""
     shard = group["flux"].shards[0]
     return slice(chunk * shard, min((chunk + 1) * shard, group["flux"].shape[0]))
+
+
+def chunk_count(group: zarr.Group) -> int:
+    """Number of chunks."""
+    return -(-group["flux"].shape[0] // group["flux"].shards[0])
 
 
 def write_shard(path, chunk: int, flux: np.ndarray, depth: np.ndarray) -> dict[str, str]:
@@ -349,9 +361,9 @@ def _check_shard(path, group: zarr.Group, chunk: int) -> None:
     for file in shard_files(path, chunk):
         if not file.is_file():
             raise UserError(f"chunk {chunk} of {path} has not been made ({file} is missing): rerun the stage cubes.")
-    if group.attrs["quality"] is None:
+    table = quality_file(path, group, chunk)
+    if table is None:
         return
-    table = Path(path) / group.attrs["quality"].format(chunk=chunk)
     try:
         found = pd.read_parquet(table, columns=["selection"])["selection"].unique().tolist()
     except (OSError, ValueError) as error:
