@@ -112,6 +112,14 @@ def test_a_connection_serves_on_after_flipped_bytes(serve, frame, whole):
     assert bodies[0] != bodies[1] == whole
 
 
+def test_an_answer_without_a_body_gets_none_from_a_fault(serve, frame, whole):
+    server = serve("flipped@1")
+    with requests.Session() as session:
+        url = f"{server.sas}/{frame.path()}"
+        assert session.head(url, timeout=5).headers["Content-Length"] == str(len(whole))
+        assert session.get(url, timeout=5).content == whole
+
+
 def test_a_range_is_spoiled_within_itself(serve, frame, whole):
     server = serve("truncated@1")
     with pytest.raises(requests.exceptions.ChunkedEncodingError):

@@ -163,7 +163,7 @@ async def send_spoiled(request, answer: web.Response, fault: str) -> tuple[web.S
     int
         Bytes of the body that were sent.
     """
-    body = bytearray(answer.body or b"")
+    body = bytearray(b"" if request.method == "HEAD" else answer.body or b"")
     middle = len(body) // 2
     if fault == "flipped":
         middle = slice(middle, middle + FLIPPED_BYTES)
