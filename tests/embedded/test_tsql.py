@@ -183,6 +183,8 @@ def test_what_casjobs_is_sent_is_answered_unchanged(database, query):
         ("SELECT class, Class INTO mydb.X FROM PhotoObjAll", "'class'"),
         ("SELECT m - 1 INTO mydb.X FROM PhotoObjAll", "column 1"),
         ("SELECT dbo.fPhotoFlags('SATURATE') AS f", "SATURATE"),
+        ("SELECT n / (objID - objID) AS q FROM PhotoObjAll", "Division by zero"),
+        ("SELECT dbo.fPhotoFlags() AS f", "fPhotoFlags"),
         ("SELECT FROM WHERE", "T-SQL"),
     ],
 )

@@ -71,7 +71,7 @@ def _mended(node):
     if isinstance(node, exp.Dot) and node.this.name.lower() == "dbo":
         return node.expression
     if isinstance(node, exp.Anonymous) and node.name.lower() in ENUMERATIONS:
-        values, key = ENUMERATIONS[node.name.lower()], node.expressions[0].name.upper()
+        values, key = ENUMERATIONS[node.name.lower()], next((value.name.upper() for value in node.expressions), "")
         if key not in values:
             near = difflib.get_close_matches(key, values, n=1)
             raise UserError(f"{node.name} knows no {key!r}" + (f": did you mean {near[0]!r}?" if near else "."))
@@ -209,7 +209,7 @@ def _asking(database):
     try:
         connection.execute(_SETTINGS)
         yield connection
-    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.DataError) as error:
+    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         raise UserError(_sentence(error)) from None
     finally:
         if opened:
