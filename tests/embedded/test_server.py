@@ -15,6 +15,7 @@ import pytest
 import requests
 from astropy.io import fits
 
+from sdss_photoz import cli
 from sdss_photoz.embedded import answer, tsql
 from sdss_photoz.embedded.server import ACCOUNT, Faults, Limits, Server
 from sdss_photoz.errors import UserError
@@ -26,6 +27,7 @@ EVERY_TYPE = (
     "JOIN SpecObjAll s ON s.bestObjID = p.objID LEFT JOIN Neighbors n ON n.objID = p.objID {} "
     "ORDER BY p.objID, s.specObjID, n.neighborObjID"
 )
+ENDLESS = "FROM {0} a, {0} b, {0} c, {0} d WHERE a.ra < b.ra + c.ra * d.ra"
 
 
 @pytest.fixture
@@ -208,6 +210,24 @@ def test_astroquery_finds_objects_by_their_place(sdss, catalog):
     assert two.objID[0] in box["objID"]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"upload": "", "radius": "1"},
+        {"upload": "ra dec\n1 2"},
+        {"upload": "ra dec\n1 2", "radius": "wide"},
+        {"upload": "ra dec\n1 nan", "radius": "1"},
+        {"upload": "ra\n1", "radius": "1"},
+        {"radius": "1"},
+    ],
+)
+def test_a_list_of_places_that_cannot_be_read_is_refused(server, form):
+    form = {"uquery": "SELECT up_ra FROM #upload", "format": "csv", **form}
+    reply = requests.post(server.skyserver + SEARCH, form, timeout=20)
+    assert reply.status_code == 200
+    assert "error_message" in reply.text
+
+
 @pytest.mark.parametrize("release", sorted(set(FRAME_FOLDERS) & set(range(12, 19))))
 def test_frames_lie_where_astroquery_looks_for_them_in_every_release(release, frame):
     from astroquery.sdss import SDSS
@@ -274,6 +294,7 @@ def test_a_table_that_exists_is_not_made_again(casjobs):
         ("SELECT objID -- Galaxie\nINTO mydb.a\nFROM Galaxie", "Line 3: Invalid object name 'Galaxie'."),
         ("SELECT q.objID INTO mydb.a FROM PhotoObjAll p", 'Line 1: The multi-part identifier "q" could not be bound.'),
         ("SELECT objID INTO mydb.a\nFRM PhotoObjAll", "Line 2: Incorrect syntax near 'FRM'."),
+        ("SELECT 1 / (objID - objID) AS a INTO mydb.a FROM PhotoObjAll", "Line 1: Divide by zero error encountered."),
     ],
 )
 def test_a_job_that_cannot_be_understood_fails_with_the_servers_message(casjobs, sql, message):
@@ -284,14 +305,14 @@ def test_a_job_that_cannot_be_understood_fails_with_the_servers_message(casjobs,
     assert casjobs.call("GET", "contexts/MyDB/Tables").json() == []
 
 
-@pytest.mark.parametrize("wait_for", [0, 1])
-def test_a_job_is_cancelled_in_the_queue_and_in_mid_run(archive_folder, wait_for):
+@pytest.mark.parametrize(("context", "wait_for"), [("DR12", 0), ("DR12", 1), ("MyDB", 1)])
+def test_a_job_is_cancelled_in_the_queue_and_in_mid_run(archive_folder, context, wait_for):
     with Server(archive_folder, job_seconds=0 if wait_for else 60) as server:
-        client = Client(server)
-        endless = (
-            "SELECT COUNT(*) AS n INTO mydb.a FROM PhotoObjAll a, PhotoObjAll b, PhotoObjAll c WHERE a.ra < b.ra + c.ra"
-        )
-        number = client.submit(endless)
+        client, table = Client(server), "PhotoObjAll"
+        if context == "MyDB":
+            client.wait(client.submit("SELECT ra INTO mydb.places FROM PhotoObjAll"))
+            client.context, table = context, "places"
+        number = client.submit(f"SELECT COUNT(*) AS n INTO mydb.a {ENDLESS.format(table)}")
         while client.job(number)["Status"] != wait_for:
             time.sleep(0.01)
         assert client.call("DELETE", f"jobs/{number}").json()["Status"] in (2, 3)
@@ -303,7 +324,14 @@ def test_jobs_are_listed_the_latest_first(casjobs):
     listed = casjobs.call("GET", "jobs").json()
     assert [job["JobID"] for job in listed] == numbers[::-1]
     assert [job["TaskName"] for job in listed] == ["task 2", "task 1", "task 0"]
-    assert casjobs.call("GET", "jobs/17").status_code == 404
+    assert [casjobs.call("GET", f"jobs/{number}").status_code for number in ("17", "²", "x")] == [404, 404, 404]
+
+
+def test_queries_without_into_make_tables_with_the_names_of_the_service(casjobs, recorded):
+    jobs = [casjobs.submit("SELECT 4 AS Column1") for _ in range(3)]
+    names = {casjobs.wait(number)["Created_Table"] for number in jobs}
+    theirs = [table["Name"] for table in recorded["GET contexts/MyDB/Tables"][:2]]
+    assert names == {*theirs, "MyTable_1"}
 
 
 def log_in(server, name, password):
@@ -354,11 +382,40 @@ def test_skyserver_refuses_a_query_string_above_2048_characters(server):
 
 def test_queries_end_after_their_time(archive_folder):
     with Server(archive_folder, limits=Limits(seconds=0.2)) as server:
-        reply = search(
-            server, "SELECT COUNT(*) AS n FROM PhotoObjAll a, PhotoObjAll b, PhotoObjAll c WHERE a.ra < b.ra + c.ra"
-        )
-    assert "error_message" in reply.text
-    assert "Timeout expired" in reply.text
+        client, sql = Client(server), f"SELECT COUNT(*) AS n {ENDLESS}"
+        client.wait(client.submit("SELECT ra INTO mydb.places FROM PhotoObjAll"))
+        reply = search(server, sql.format("PhotoObjAll"))
+        catalogue = client.call("POST", "contexts/DR12/query", sql.format("PhotoObjAll"))
+        mydb = client.mydb(sql.format("places"))
+    assert reply.text.startswith('#Error\nerror_message\n"Timeout expired')
+    for reply in (catalogue, mydb):
+        assert reply.status_code == 400
+        assert reply.json()["Error Message"].startswith("Timeout expired")
+
+
+def test_queries_end_when_nobody_waits_for_them(server, frame, body):
+    """More of them than the server has threads must neither keep frames from others nor the server from its end."""
+
+    query = {"cmd": f"SELECT COUNT(*) AS n {ENDLESS.format('PhotoObjAll')}", "format": "csv"}
+
+    def ask():
+        with pytest.raises(requests.RequestException):
+            requests.get(server.skyserver + SEARCH, query, timeout=1)
+
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert requests.get(f"{server.sas}/{frame.path()}", timeout=10).content == body
+    last = threading.Thread(target=ask)
+    last.start()
+    while len(server.requests) < 42:
+        time.sleep(0.01)
+    began = time.monotonic()
+    server.stop()
+    last.join()
+    assert time.monotonic() - began < 5
 
 
 def test_skyserver_makes_no_tables_and_shows_pages_to_browsers(server):
@@ -483,5 +540,22 @@ def test_a_folder_without_a_catalogue_a_log_and_a_port_that_cannot_be_had_are_na
     with pytest.raises(UserError, match=r"log\.csv cannot be written"):
         Server(archive_folder, log=tmp_path / "missing" / "log.csv")
     port = int(server.url.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=str(port)), Server(archive_folder, port=port):
-        pass
+    for taken_or_none in (port, 70000):
+        with pytest.raises(UserError, match=f"{taken_or_none}: .*[a-z0-9][.]$"):
+            Server(archive_folder, port=taken_or_none).start()
+
+
+def test_the_address_of_a_host_with_colons_can_be_used(archive_folder):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with Server(archive_folder, host="::1") as server:
+        assert search(server, "SELECT 1 AS a").text == "#Table1\na\n1\n"
+
+
+@pytest.mark.parametrize("words", [["--rows", "-1"], ["--queries-per-minute", "0"], ["--seconds", "nan"]])
+def test_limits_that_cannot_be_are_refused(words, archive_folder, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["serve", str(archive_folder), *words])
+    assert f"{words[1]} is below" in capsys.readouterr().err

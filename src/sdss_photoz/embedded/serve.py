@@ -9,6 +9,7 @@ html (an error page with status 200), hang, reset, truncated, flipped (bytes of 
 stand the kind of request that is to meet it: login, submit, status, cancel, mydb, tables, sql or frame.
 """
 
+import argparse
 import signal
 import threading
 
@@ -22,19 +23,29 @@ def add_arguments(parser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
     parser.add_argument("--release", type=int, default=12, help="data release that it stands for (default 12)")
-    parser.add_argument("--rows", type=int, default=usual.rows, help="rows of one answer (default %(default)s)")
-    parser.add_argument(
-        "--queries-per-minute",
-        type=int,
-        default=usual.queries_per_minute,
-        help="queries a minute (default %(default)s)",
-    )
-    parser.add_argument("--seconds", type=float, default=usual.seconds, help="longest query (default %(default)s s)")
-    parser.add_argument("--job-seconds", type=float, default=0.0, help="how long a batch query takes at least")
-    parser.add_argument("--token-seconds", type=float, default=86400.0, help="lifetime of a token (default a day)")
+    for word, usually, least, what in (
+        ("--rows", usual.rows, 1, "most rows of one answer of the SkyServer"),
+        ("--queries-per-minute", usual.queries_per_minute, 1, "most queries a minute of the SkyServer"),
+        ("--seconds", usual.seconds, 0.0, "longest query that waits for its answer"),
+        ("--job-seconds", 0.0, 0.0, "shortest batch query of CasJobs: half of it in the queue"),
+        ("--token-seconds", 86400.0, 0.0, "lifetime of a token of CasJobs"),
+        ("--retry-after", 1.0, 0.0, "seconds that 429 and 503 ask for"),
+    ):
+        parser.add_argument(word, type=_from(least), default=usually, metavar="N", help=f"{what} (default {usually:g})")
     parser.add_argument("--fault", action="append", default=[], metavar="FAULT", help="fault; may be given repeatedly")
-    parser.add_argument("--retry-after", type=float, default=1.0, help="seconds that 429 and 503 ask for (default 1)")
     parser.add_argument("--log", metavar="FILE", help="CSV of all requests")
+
+
+def _from(least):
+    """A type for argparse: numbers of the type of `least` that are not below it."""
+
+    def number(text):
+        value = type(least)(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is below {least:g}")
+        return value
+
+    return number
 
 
 def main(arguments) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from sdss_photoz.embedded import answer, tsql
 from sdss_photoz.embedded.server.limits import Limits
 from sdss_photoz.embedded.server.mydb import MyDB
-from sdss_photoz.embedded.server.sqlserver import SqlError, catalogue, messages
+from sdss_photoz.embedded.server.sqlserver import SqlError, catalogue, in_thread, messages
 
 ACCOUNT = ("astronomer", "frames-of-301")  # no secret: every server of the embedded archive has it
 BASE = "/CasJobs/RestApi"
@@ -104,7 +104,7 @@ class CasJobs:
     def __init__(self, catalog: Path, release: int, limits: Limits, job_seconds: float, token_seconds: float):
         self.catalog, self.context, self.limits = catalog, f"DR{release}", limits
         self.job_seconds, self.token_seconds = job_seconds, token_seconds
-        self.mydb = MyDB()
+        self.mydb = MyDB(limits.seconds)
         self.jobs: dict[int, Job] = {}
         self._ids = itertools.count(FIRST_JOB)
         self._tokens = {}  # token: when it expires
@@ -194,7 +194,7 @@ class CasJobs:
 
     def _job(self, request):
         number = request.match_info["id"]
-        return self.jobs.get(int(number)) if number.isdigit() else None
+        return self.jobs.get(int(number)) if number.isdecimal() else None
 
     def _reply(self, request):
         job = self._job(request)
@@ -226,15 +226,13 @@ class CasJobs:
         if job.fault == "failed":
             raise SqlError(FAILURE)
         if job.context.lower() == "mydb":
-            with messages(job.query):
-                rows, name = self.mydb.rows_into(job.query)
+            rows, name = self.mydb.rows_into(job.query, job.cancelled)
         else:
-            with messages(job.query), catalogue(self.catalog, cancelled=job.cancelled) as connection:
+            with messages(job.query), catalogue(self.catalog, job.cancelled) as connection:
                 rows, name = tsql.rows_into(connection, job.query)
-        name = name or self.mydb.free_name()
         if job.cancelled.is_set():
             raise SqlError("Query canceled.")
-        self.mydb.make(name, rows)
+        name = self.mydb.make(name, rows)
         if job.fault == "gone":
             self.mydb.drop(name)
         return rows.num_rows, name
@@ -251,15 +249,15 @@ class CasJobs:
             return _error(400, f"There is no query, or no context {request.match_info['context']}.")
         ask = self.mydb.ask if context == "mydb" else self._ask_catalogue
         try:
-            table = await asyncio.to_thread(ask, asked["Query"])
+            table = await in_thread(ask, asked["Query"])
         except SqlError as error:
             return _error(400, str(error))
         if "json" in request.headers.get("Accept", ""):
             return web.json_response(text=await asyncio.to_thread(_as_json, table))
         return web.Response(text=await asyncio.to_thread(answer.to_csv, table))
 
-    def _ask_catalogue(self, sql):
-        with messages(sql), catalogue(self.catalog, self.limits.seconds) as connection:
+    def _ask_catalogue(self, sql, cancelled):
+        with messages(sql), catalogue(self.catalog, cancelled, self.limits.seconds) as connection:
             return tsql.run(connection, sql)
 
     async def tables(self, request, fault):

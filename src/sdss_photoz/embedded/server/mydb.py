@@ -1,15 +1,17 @@
 """MyDB: the tables that batch queries made."""
 
+import math
 import re
 import threading
 import time
+from contextlib import contextmanager
 
 import duckdb
 import pandas as pd
 import pyarrow
 
 from sdss_photoz.embedded import tsql
-from sdss_photoz.embedded.server.sqlserver import SqlError, messages
+from sdss_photoz.embedded.server.sqlserver import SqlError, interrupted, messages
 
 TICKS_OF_1970 = 621_355_968_000_000_000  # of 100 ns since the year 1
 _DROP = re.compile(
@@ -18,9 +20,16 @@ _DROP = re.compile(
 
 
 class MyDB:
-    """A user's database, in memory; any thread may ask it."""
+    """A user's database, in memory; any thread may ask it.
 
-    def __init__(self):
+    Parameters
+    ----------
+    seconds : float
+        How long a query that waits for its answer may take.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
         self._database = duckdb.connect()
         self._made = {}  # name in lower case: name, date in ticks
         self._lock = threading.Lock()
@@ -29,8 +38,8 @@ class MyDB:
         """Forget all tables."""
         self._database.close()
 
-    def make(self, name: str, rows: pyarrow.Table) -> None:
-        """Make a table of rows.
+    def make(self, name: str | None, rows: pyarrow.Table) -> str:
+        """Make a table of rows; its name comes back: MyTable, MyTable_0, … for the answer of a query without INTO.
 
         Raises
         ------
@@ -38,22 +47,17 @@ class MyDB:
             Where there is one of this name.
         """
         with self._lock:
-            self.check_free(name)
+            if name is None:
+                names = ("MyTable", *(f"MyTable_{i}" for i in range(len(self._made) + 1)))
+                name = next(free for free in names if free.lower() not in self._made)
+            if name.lower() in self._made:
+                raise SqlError(f"There is already an object named '{name}' in the database.")
             cursor = self._database.cursor()
             cursor.register("rows_of_a_job", rows)
             cursor.execute(f'CREATE TABLE "{name}" AS SELECT * FROM rows_of_a_job')
             cursor.unregister("rows_of_a_job")
             self._made[name.lower()] = name, TICKS_OF_1970 + time.time_ns() // 100
-
-    def check_free(self, name: str) -> None:
-        """Raise SQL Server's message where a table has this name."""
-        if name.lower() in self._made:
-            raise SqlError(f"There is already an object named '{name}' in the database.")
-
-    def free_name(self, name: str = "MyTable") -> str:
-        """A name for the answer of a query without INTO."""
-        names = (name, *(f"{name}_{i}" for i in range(len(self._made) + 1)))
-        return next(free for free in names if free.lower() not in self._made)
+            return name
 
     def drop(self, name: str) -> bool:
         """Drop a table; False where there is none."""
@@ -73,7 +77,7 @@ class MyDB:
                 listed.append({"Date": date, "Rows": rows, "Name": name, "Size": 16 * (1 + rows // 32)})
         return listed
 
-    def ask(self, sql: str) -> pd.DataFrame:
+    def ask(self, sql: str, cancelled: threading.Event) -> pd.DataFrame:
         """Answer one query, or drop a table.
 
         Raises
@@ -88,10 +92,15 @@ class MyDB:
                     "not exist or you do not have permission."
                 )
             return pd.DataFrame({"Rows Affected": [0]})
-        with messages(sql), self._lock:
-            return tsql.run(self._database.cursor(), sql)
+        with messages(sql), self._cursor(cancelled, self.seconds) as cursor:
+            return tsql.run(cursor, sql)
 
-    def rows_into(self, sql: str):
+    def rows_into(self, sql: str, cancelled: threading.Event):
         """Answer one query with rows that keep their types, and the name after INTO."""
-        with messages(sql), self._lock:
-            return tsql.rows_into(self._database.cursor(), sql)
+        with messages(sql), self._cursor(cancelled) as cursor:
+            return tsql.rows_into(cursor, sql)
+
+    @contextmanager
+    def _cursor(self, cancelled, seconds=math.inf):
+        with self._database.cursor() as cursor, interrupted(cursor, cancelled, seconds):
+            yield cursor

@@ -136,8 +136,9 @@ class Server:
         self._started.wait()
         if self._failure is not None:
             self._close()
+            reason = getattr(self._failure, "strerror", None) or self._failure
             raise UserError(
-                f"the embedded archive cannot listen on {self._host}, port {self._port}: {self._failure.strerror}."
+                f"the embedded archive cannot listen on {self._host}, port {self._port}: {str(reason).rstrip('.')}."
             )
         return self
 
@@ -170,14 +171,14 @@ class Server:
         try:
             site = web.TCPSite(runner, self._host, self._port)
             await site.start()
-            port = runner.addresses[0][1]
-            self.url = f"http://{self._host}:{port}"
+            host = f"[{self._host}]" if ":" in self._host else self._host  # IPv6
+            self.url = f"http://{host}:{runner.addresses[0][1]}"
             self._started.set()
             await self._stop.wait()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # OverflowError: a port that cannot be
             self._failure = error
-            self._started.set()
         finally:
+            self._started.set()
             await runner.cleanup()
 
     def _answering(self, kind, handler):

@@ -15,7 +15,7 @@ from sdss_photoz.embedded import answer, tsql
 from sdss_photoz.embedded.schema import TABLES
 from sdss_photoz.embedded.server.faults import MAINTENANCE, html_page
 from sdss_photoz.embedded.server.limits import Limits, Throttle
-from sdss_photoz.embedded.server.sqlserver import SqlError, catalogue, messages
+from sdss_photoz.embedded.server.sqlserver import SqlError, catalogue, in_thread, messages
 from sdss_photoz.sample.linking import unit_vectors
 
 LONGEST_QUERY_STRING = 2048  # characters
@@ -46,21 +46,13 @@ class SkyServer:
         """Answer a query of SQL."""
         if len(request.rel_url.raw_query_string) > LONGEST_QUERY_STRING:
             return html_page(400, TOO_LONG.format(self.release))
-        return await self._answer(request.query, lambda sql: self._search(sql))
+        return await self._answer(request.query, self._search)
 
     async def cross_identify(self, request, fault):
         """Answer a query of objects near uploaded positions."""
         form = await request.post()
-        upload = form.get("upload")
-        if upload is None or "uquery" not in form:
-            return html_page(200, MAINTENANCE.format("No list of objects was uploaded."))
-        positions = upload.file.read().decode() if hasattr(upload, "file") else str(upload)
-        return await self._answer(
-            {"cmd": form["uquery"], "format": form.get("format", "csv")},
-            lambda sql: self._cross_identify(
-                sql, positions, float(form["radius"]), form.get("photoScope") == "nearPrim"
-            ),
-        )
+        asked = {"cmd": form.get("uquery", ""), "format": form.get("format", "csv")}
+        return await self._answer(asked, lambda sql, cancelled: self._cross_identify(sql, form, cancelled))
 
     async def _answer(self, asked, ask):
         sql, kind = asked.get("cmd", ""), asked.get("format", "html").lower()
@@ -68,7 +60,7 @@ class SkyServer:
             refused = f"ERROR: Maximum {self._throttle.per_minute} queries allowed per minute. Rejected query: {sql}"
             return web.Response(text=f'#Table1\n"{refused}"\n', content_type="text/plain")
         try:
-            table = (await asyncio.to_thread(ask, sql)).head(self.limits.rows)
+            table = (await in_thread(ask, sql)).head(self.limits.rows)
         except SqlError as error:
             if kind == "csv":
                 return web.Response(text=f'#Error\nerror_message\n"{error}"\n', content_type="text/plain")
@@ -81,18 +73,19 @@ class SkyServer:
             return web.Response(text=f"#Table1\n{text}", content_type="text/plain")
         return html_page(200, table.to_html(index=False))
 
-    def _search(self, sql):
+    def _search(self, sql, cancelled):
         if described := _COLUMNS_OF.fullmatch(sql):
             return _columns(described[1])
         if re.search(r"(?i)\binto\b", re.sub(r"--.*|'[^']*'", "", sql)):
             raise SqlError("SELECT INTO is not allowed: the SkyServer makes no tables.")
-        with messages(sql), catalogue(self.catalog, self.limits.seconds) as connection:
+        with messages(sql), catalogue(self.catalog, cancelled, self.limits.seconds) as connection:
             return tsql.run(connection, sql)
 
-    def _cross_identify(self, sql, positions, radius, nearest):
-        with messages(sql), catalogue(self.catalog, self.limits.seconds) as connection:
-            upload = _read_upload(positions)
-            tables = {"upload": upload, "x": _near(connection, upload, min(radius, LARGEST_RADIUS), nearest)}
+    def _cross_identify(self, sql, form, cancelled):
+        upload, radius = _read_upload(form)
+        with messages(sql), catalogue(self.catalog, cancelled, self.limits.seconds) as connection:
+            near = _near(connection, upload, min(radius, LARGEST_RADIUS), form.get("photoScope") == "nearPrim")
+            tables = {"upload": upload, "x": near}
             for name, rows in tables.items():
                 connection.register(f"rows_of_{name}", rows)
                 connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM rows_of_{name}")
@@ -109,16 +102,20 @@ def _columns(table):
     return pd.DataFrame(rows, columns=["enum", "name", "type", "length", "unit", "ucd", "description"])
 
 
-def _read_upload(text):
-    """Uploaded positions: up_id, up_name, up_ra, up_dec (degrees)."""
-    names, *lines = [line.split() for line in text.splitlines() if line.strip()]
+def _read_upload(form):
+    """Uploaded positions (up_id, up_name, up_ra, up_dec; degrees), and the radius around them (arcmin)."""
     try:
+        upload, radius = form["upload"], float(form["radius"])
+        text = upload.file.read().decode() if hasattr(upload, "file") else upload
+        names, *lines = [line.split() for line in text.splitlines() if line.strip()]
         rows = pd.DataFrame(lines, columns=[name.lower() for name in names])
         places = {"up_ra": rows["ra"].astype(float), "up_dec": rows["dec"].astype(float)}
+        if not np.isfinite([radius, *places["up_ra"], *places["up_dec"]]).all():
+            raise ValueError
     except (ValueError, KeyError):
-        raise SqlError("The uploaded list has no columns ra and dec with a number in each line.") from None
+        raise SqlError("The upload has no radius, or no columns ra and dec with a number in each line.") from None
     given = rows.get("name", pd.Series(np.arange(len(rows)).astype(str)))
-    return pd.DataFrame({"up_id": np.arange(1, len(rows) + 1), "up_name": given, **places})
+    return pd.DataFrame({"up_id": np.arange(1, len(rows) + 1), "up_name": given, **places}), radius
 
 
 def _near(connection: duckdb.DuckDBPyConnection, upload, radius, nearest):

@@ -1,5 +1,6 @@
 """What SQL Server says where a query fails."""
 
+import asyncio
 import math
 import re
 import threading
@@ -22,6 +23,7 @@ _COMPLAINTS = (  # the embedded archive's sentence, the number and the text of S
     (r"(\w+) is an alias of the same SELECT", 207, "Invalid column name '{}'."),
     (r"has no table (\w+)", 208, "Invalid object name '{}'."),
     (r'table "(\w+)" not found', 4104, 'The multi-part identifier "{}" could not be bound.'),
+    (r"(Division by zero)", 8134, "Divide by zero error encountered."),
 )
 
 
@@ -71,21 +73,39 @@ def messages(sql: str):
 
 
 @contextmanager
-def catalogue(path: Path, seconds: float = math.inf, cancelled: threading.Event | None = None):
-    """A connection to the catalogue, whose query is interrupted after some seconds or when it is cancelled."""
-    connection = duckdb.connect(str(path), read_only=True)
+def catalogue(path: Path, cancelled: threading.Event, seconds: float = math.inf):
+    """A connection to the catalogue, whose query is interrupted when it is cancelled or after some seconds."""
+    with duckdb.connect(str(path), read_only=True) as connection, interrupted(connection, cancelled, seconds):
+        yield connection
+
+
+@contextmanager
+def interrupted(connection: duckdb.DuckDBPyConnection, cancelled: threading.Event, seconds: float = math.inf):
+    """Interrupt the query of a connection when it is cancelled or after some seconds."""
     ended, deadline = threading.Event(), time.monotonic() + seconds
 
     def watch():
         while not ended.wait(WATCH):  # DuckDB forgets an interruption that comes between two statements
-            if time.monotonic() > deadline or (cancelled is not None and cancelled.is_set()):
+            if time.monotonic() > deadline or cancelled.is_set():
                 connection.interrupt()
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     try:
-        yield connection
+        yield
     finally:
         ended.set()
         watching.join()
-        connection.close()
+
+
+async def in_thread(ask, sql: str):
+    """What `ask(sql, cancelled)` returns, in a thread; the query is cancelled where nobody waits for it any more.
+
+    A client that has left, or a server that stops, must not leave queries behind: they would hold the few threads
+    that answer every request.
+    """
+    cancelled = threading.Event()
+    try:
+        return await asyncio.to_thread(ask, sql, cancelled)
+    finally:
+        cancelled.set()
