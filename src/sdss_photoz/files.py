@@ -37,6 +37,9 @@ def whole(path):
         os.umask(umask)
         part.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the group
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write to a full disk names no file
+        raise
     finally:
         part.unlink(missing_ok=True)
 

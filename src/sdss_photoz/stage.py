@@ -1,11 +1,15 @@
 """The frame around every script of the workflow: its log, its messages, its errors."""
 
+import errno
+import os
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdss_photoz.errors import UserError
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)  # full, or closed: nothing for a developer
 
 
 class _Both:
@@ -55,8 +59,8 @@ def stage(snakemake):
     Raises
     ------
     SystemExit
-        With status 1 after a `UserError`, whose sentence stands in the log and on the terminal. Any other exception is
-        a bug: its traceback goes to both.
+        With status 1 after a `UserError`, whose sentence stands in the log and on the terminal; a disk that is full or
+        closed is one too. Any other exception is a bug: its traceback goes to both.
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +72,17 @@ def stage(snakemake):
         except UserError as error:
             print(f"{snakemake.rule}: {error}", file=sys.stderr)
             raise SystemExit(1) from None
-        except Exception:
-            import traceback
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                print(
+                    f"{snakemake.rule}: {error.filename or 'a file of the run'} cannot be read or written "
+                    f"({os.strerror(error.errno)}): free some space there, or give yourself permission, and run again.",
+                    file=sys.stderr,
+                )
+            else:
+                import traceback
 
-            traceback.print_exc()
+                traceback.print_exc()
             raise SystemExit(1) from None
         finally:
             both.close()

@@ -1,5 +1,7 @@
 """What a script says reaches the log and the terminal; a user's error is one sentence, a bug keeps its traceback."""
 
+import errno
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sdss_photoz import files
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.stage import stage
@@ -48,6 +51,17 @@ def test_a_user_error_is_one_sentence_and_status_1(job, capsys):
         raise UserError("frame r-1 is missing: fetch it.")
     assert stopped.value.code == 1
     assert said(job, capsys) == "make_cubes: frame r-1 is missing: fetch it.\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_full_or_closed_disk_is_one_sentence_that_names_the_file(job, capsys, tmp_path, number):
+    with pytest.raises(SystemExit) as stopped, stage(job), files.whole(tmp_path / "table.parquet"):
+        raise OSError(number, os.strerror(number))
+    assert stopped.value.code == 1
+    log = said(job, capsys)
+    assert log.startswith(f"make_cubes: {tmp_path}/table.parquet cannot be read or written ({os.strerror(number)}): free")
+    assert log.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
 def test_a_bug_keeps_its_traceback(job, capsys):
