@@ -339,6 +339,24 @@ def test_fetch_killed_half_way_is_continued_with_the_rest_alone(tmp_path, archiv
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [FRAME.name]
 
 
+def test_job_that_waits_for_a_frame_goes_on_when_the_one_that_fetched_it_is_killed(tmp_path, archive):
+    archive.add(FRAME, content(size=1_500_000), faults=["slow"])
+    fetching = in_another_process("ensure(frame, *sys.argv[1:], archive=archive)", tmp_path, archive.url)
+    part = (tmp_path / FRAME.path()).with_name(f".{FRAME.name}.part")
+    give_up = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(fetch, tmp_path, archive)
+        time.sleep(0.3)
+        assert len(archive.asked) == 1  # not while the other one does
+        fetching.send_signal(signal.SIGKILL)
+        fetching.wait()
+        assert waiting.result(timeout=30).read_bytes() == archive.body(FRAME)
+    assert archive.requests[-1].range is not None
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [FRAME.name]
+
+
 def test_fetch_killed_after_its_last_byte_asks_for_no_byte_again(tmp_path, archive):
     archive.add(FRAME)
     path = fetch(tmp_path, archive)
