@@ -59,7 +59,8 @@ def test_a_full_or_closed_disk_is_one_sentence_that_names_the_file(job, capsys, 
         raise OSError(number, os.strerror(number))
     assert stopped.value.code == 1
     log = said(job, capsys)
-    assert log.startswith(f"make_cubes: {tmp_path}/table.parquet cannot be read or written ({os.strerror(number)}): free")
+    place = tmp_path / "table.parquet"
+    assert log.startswith(f"make_cubes: {place} cannot be read or written ({os.strerror(number)}): free some space")
     assert log.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
