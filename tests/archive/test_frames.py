@@ -211,6 +211,10 @@ WRONG = {
     "camcol": (content(Frame(94, 2, 11, "r")), "another frame: its header says run 94, camcol 2, frame 11, filter r"),
     "run": (content(Frame(95, 1, 11, "r")), "another frame: its header says run 95, camcol 1, frame 11, filter r"),
     "band": (content(Frame(94, 1, 11, "g")), "another frame: its header says run 94, camcol 1, frame 19, filter g"),
+    "terminal": (
+        content(Frame(94, 1, 11, "\x1b[2J"), number=11),
+        r"another frame: its header says run 94, camcol 1, frame 11, filter '\x1b[2J'",
+    ),
     "page": (bz2.compress(b"<html></html>" * 999), "not a FITS file"),
     "axes": (
         content(axes=(999_999_999, 999_999_999), bitpix=64),

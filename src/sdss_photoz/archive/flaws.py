@@ -102,4 +102,6 @@ def wrong_name(cards: dict, frame: Frame) -> str | None:
 
 
 def _shown(value) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return str(value) if str(value).isprintable() else ascii(value)  # what commands a terminal stays in the file
