@@ -180,6 +180,17 @@ def test_rows_after_the_window_are_not_read():
                 resample(image[: stop - 1].copy(), homography, 1.0)
 
 
+def test_a_galaxy_has_the_same_terms_alone_and_among_others():
+    """So a chunk may be cut into parts and no bit changes."""
+    rng = np.random.default_rng(2)
+    projection, ra, dec = Projection(tan(angle=33.0)), 180 + rng.uniform(-0.2, 0.2, 99), 30 + rng.uniform(-0.2, 0.2, 99)
+    for of in (projection.homography, projection.flux_factor):
+        together = of(ra, dec)
+        for first, last in [(0, 1), (1, 8), (8, 99)]:
+            np.testing.assert_array_equal(of(ra[first:last], dec[first:last]), together[first:last])
+        np.testing.assert_array_equal([of(*place) for place in zip(ra, dec, strict=True)], together)
+
+
 def test_byte_order_of_the_file_changes_no_bit():
     image = np.random.default_rng(8).normal(size=FRAME_SHAPE).astype("f4")
     homography = Projection(tan(angle=12.0)).homography(180.1, 30.01)

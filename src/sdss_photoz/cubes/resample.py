@@ -107,7 +107,8 @@ class Projection:
 
     def flux_factor(self, ra, dec):
         """Area of an output pixel over that of a frame pixel at galaxies (degrees): s^2 cos^3(rho) / |det CD|."""
-        return self._area * np.maximum(_bases(ra, dec)[..., 2, :] @ self._outward, 0) ** 3
+        cosine = (_bases(ra, dec)[..., 2, :] * self._outward).sum(axis=-1)  # as a product of matrices it would depend,
+        return self._area * np.maximum(cosine, 0) ** 3  # in its last bit, on which galaxies are given together
 
 
 def _bases(ra, dec) -> np.ndarray:
