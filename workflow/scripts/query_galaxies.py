@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sdss_photoz.archive.query import query_galaxies
-from sdss_photoz.archive.question import forget, room
+from sdss_photoz.archive.question import forget
 from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
 from sdss_photoz.stage import stage
@@ -11,6 +11,5 @@ from sdss_photoz.stage import stage
 with stage(snakemake):
     config = check(snakemake.config)
     folder = Path(snakemake.output.galaxies).parent
-    with room(folder):
-        write_parquet(snakemake.output.galaxies, query_galaxies(config.archive, folder, config.region))
+    write_parquet(snakemake.output.galaxies, query_galaxies(config.archive, folder, config.region))
     forget(folder, "galaxies")
