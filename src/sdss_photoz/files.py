@@ -1,5 +1,6 @@
 """Writes that are whole or absent."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk, or a quota, without room says
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdss_photoz.errors import UserError
+from sdss_photoz.files import FULL
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)  # full, or closed: nothing for a developer
+DISK = (*FULL, errno.EACCES, errno.EROFS)  # full, or closed: nothing for a developer
 
 
 class _Both:

@@ -1,6 +1,5 @@
 """A file over HTTP: resumed where it was cut, looked at before it counts, whole or absent."""
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +8,11 @@ import requests
 
 from sdss_photoz.archive.http import CONNECT_SECONDS, Faltering, check_status, explain, patient, session
 from sdss_photoz.errors import UserError
+from sdss_photoz.files import FULL
 
 PIECE = 1 << 16  # bytes: what a kill may lose
 ANSWERS = 3  # that agree, before the archive is believed to have no such file, or a wrong one
 ENCODINGS = {"gzip", "x-gzip", "deflate", "br", "zstd"}  # that requests would undo, of any size
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Refused(Exception):

@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 
 from sdss_photoz import files
-from sdss_photoz.archive.fetch import FULL, Refused, Spoiled, fetch
+from sdss_photoz.archive.fetch import Refused, Spoiled, fetch
 from sdss_photoz.archive.flaws import NO_BZIP2, NO_END, ends_whole, flaw
 from sdss_photoz.config import Archive
 from sdss_photoz.errors import UserError
@@ -173,7 +173,7 @@ def disk_in_one_sentence(path: Path):
         yield
     except OSError as error:
         place = error.filename or path
-        if error.errno in FULL:
+        if error.errno in files.FULL:
             raise UserError(
                 f"the disk of {path.parent} is full ({error.strerror}): free some space, or set archive.mirror to a "
                 "folder on another disk, and run again; frames that are there are kept."
