@@ -185,6 +185,15 @@ def test_gzip_frame_that_never_ends_is_refused(tmp_path, write_frame):
         read_frame(packed)
 
 
+def test_calibration_is_that_of_the_header_or_none(tmp_path, write_frame, real_frame):
+    with OpenFrame(real_frame(2820, 3, 122, "r")) as opened:
+        assert opened.nanomaggies_per_count == fits.getval(opened.path, "NMGY")
+    for value in (None, "0.005", 0.0, -1.0, True):
+        change = {} if value is None else {"NMGY": value}
+        with OpenFrame(write_frame(tmp_path / "frame-r-000094-1-0011.fits", change=change)) as opened:
+            assert opened.nanomaggies_per_count is None
+
+
 def test_frame_full_of_nan_is_refused_but_one_good_pixel_is_data(tmp_path, write_frame):
     image = np.full(FRAME_SHAPE, np.nan, "f4")
     path = write_frame(tmp_path / "frame-r-000094-1-0011.fits", image)

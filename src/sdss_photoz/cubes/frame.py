@@ -64,7 +64,8 @@ class FrameImage(NamedTuple):
 class OpenFrame:
     """A frame whose header was read and whose pixels can be: nothing is decompressed before it is needed.
 
-    Use as a context manager. `wcs` is that of :class:`FrameImage`.
+    Use as a context manager. `wcs` is that of :class:`FrameImage`; `nanomaggies_per_count` is the header's NMGY, a
+    float, None where it gives none.
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ class OpenFrame:
             cards = self._header()
             self._check_shape(cards)
             self.wcs = _tan(cards, self.path)
+            self.nanomaggies_per_count = _calibration(cards)
             wrong = None if frame is None else wrong_name(cards, frame)
             if wrong is not None:
                 raise DamagedFrame(self.path, f"holds {wrong}")
@@ -251,3 +253,8 @@ def _tan(cards, path) -> Tan:
     if cd[0] * cd[3] == cd[1] * cd[2]:
         raise DamagedFrame(path, f"has a CD matrix that cannot be inverted ({cd})")
     return Tan(ra, dec, x - 1, y - 1, tuple(cd))
+
+
+def _calibration(cards) -> float | None:
+    found = cards.get("NMGY")
+    return found if isinstance(found, float) and 0 < found < np.inf else None
