@@ -156,7 +156,7 @@ def test_shards_left_from_another_selection_are_named(tmp_path):
 
 def test_coordinates_that_are_missing_or_altered_are_named_as_the_stores_own(tmp_path):
     store = make(tmp_path)
-    for file in layout_files(store)[3:]:
+    for file in layout_files(store):
         content = file.read_bytes()
         file.unlink()
         assert flaws(store) == [(None, str(file.relative_to(store)))]
@@ -174,6 +174,20 @@ def test_coordinates_that_are_missing_or_altered_are_named_as_the_stores_own(tmp
     assert not flaws(store)
 
 
+@pytest.mark.parametrize("name", ["zarr.json", "flux/zarr.json", "depth/zarr.json"])
+def test_metadata_that_are_not_as_they_were_made_are_named_as_the_stores_own(tmp_path, name):
+    store = make(tmp_path)
+    whole = (store / name).read_text()
+    for old, new in [("9,", "8,"), ("5,", "4,"), ("64", "32"), ("float", "int"), ("crc", "xrc"), ("galaxy", "star"),
+                     ("{", ""), ("band", "bend"), ("quality", "qualitx")]:  # fmt: skip
+        changed = whole.replace(old, new)
+        if changed != whole:
+            (store / name).write_text(changed)
+            assert [flaw.chunk for flaw in verify(store)] == [None], (old, new)
+    (store / name).write_text(whole)
+    assert not flaws(store)
+
+
 def test_what_is_wrong_is_a_line_each_and_one_sentence_says_what_to_do(tmp_path, capsys):
     store = make(tmp_path)
     shard_files(store, 1)[0].write_bytes(b"")
@@ -183,8 +197,8 @@ def test_what_is_wrong_is_a_line_each_and_one_sentence_says_what_to_do(tmp_path,
         f"chunk 1: {store}/flux/c/1/0/0/0 is not the file that was written: its SHA-256 is another one\n"
     )
     assert said.err.splitlines()[-1] == (
-        f"sdss-photoz verify: {store} is not whole: delete the files named above, those that are there, and run "
-        "snakemake again to make 1 chunks."
+        f"sdss-photoz verify: {store} is not whole: run snakemake --cores all --force {store}/flux/c/1/0/0/0, with the "
+        "--configfile of its run."
     )
     shutil.rmtree(store)
     assert main(["verify", str(store)]) == 1

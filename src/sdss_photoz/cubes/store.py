@@ -27,6 +27,7 @@ from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE
 
 CUBE = (CUBE_SIZE, CUBE_SIZE, len(BANDS))
+COORDINATES = ("object_id", "ra", "dec", "band")
 ABANDONED = 600  # seconds
 UNREADABLE = (ValueError, OSError, IndexError, RuntimeError)  # what zarr and its codecs raise at a damaged shard
 DEEPEST = np.iinfo(np.uint16).max
@@ -88,14 +89,21 @@ def create_store(
     UserError
         Where a chunk would be empty.
     """
+    for key, value in layout(galaxies, chunks, precision, quality).items():
+        with files.whole(Path(path) / key) as part:
+            part.write_bytes(value.to_bytes())
+
+
+def layout(galaxies: pd.DataFrame, chunks: int, precision: str, quality: str | None) -> dict[str, Buffer]:
+    """Files that :func:`create_store` writes: what each holds, by its name in the store."""
     from sdss_photoz.sample.selection import shard_shape  # its astropy takes half a second that readers need not spend
 
-    object_id, ra, dec = (galaxies[name].to_numpy() for name in ("object_id", "ra", "dec"))
+    object_id, ra, dec = (galaxies[name].to_numpy() for name in COORDINATES[:3])
     shard, inner = shard_shape(len(galaxies), chunks)
-    layout = {}
+    memory = {}
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.create_group(
-            MemoryStore(layout),
+            MemoryStore(memory),
             zarr_format=3,
             attributes={
                 "title": "Images of galaxies, Lanczos-3 resampled and stacked by SWarp's rules",
@@ -153,9 +161,7 @@ def create_store(
                 attributes=attributes,
             )
             array[:] = values
-    for key, value in layout.items():
-        with files.whole(Path(path) / key) as part:
-            part.write_bytes(value.to_bytes())
+    return memory
 
 
 def open_store(path) -> zarr.Group:
@@ -169,7 +175,7 @@ def open_store(path) -> zarr.Group:
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3)
         group["flux"], group["depth"], group.attrs["selection"], group.attrs["quality"], group.attrs["precision"]
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a store of cubes ({error}): correct the path or run the stage cubes.") from None
     return group
 
@@ -373,6 +379,5 @@ def _check_shard(path, group: zarr.Group, chunk: int) -> None:
 
 def layout_files(path) -> list[Path]:
     """Files that :func:`create_store` writes."""
-    arrays, coordinates = ("flux", "depth", "object_id", "ra", "dec", "band"), ("object_id", "ra", "dec", "band")
-    names = ["zarr.json", *(f"{name}/zarr.json" for name in arrays), *(f"{name}/c/0" for name in coordinates)]
-    return [Path(path) / name for name in names]
+    metadata = [f"{name}/zarr.json" for name in ("flux", "depth", *COORDINATES)]
+    return [Path(path) / name for name in ("zarr.json", *metadata, *(f"{name}/c/0" for name in COORDINATES))]
