@@ -10,7 +10,7 @@ from sdss_photoz.archive.flist import read_flist
 from sdss_photoz.archive.query import query_fields
 from sdss_photoz.config import Archive, Region
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.footprint import TERMS, overlapping_frames, sky_position
+from sdss_photoz.sample.footprint import CONDITIONS, TERMS, overlapping_frames, sky_position
 from sdss_photoz.survey import BANDS, FRAME_SHAPE
 
 NODE, INCL = 94.998448, 40.0044  # of run 3900, from HDU 3 of its frames
@@ -75,6 +75,7 @@ def test_terms_from_bounds_lie_within_their_margin_on_a_real_run(real, path):
     assert list(fields.field) == list(real["FIELD"])
     assert 20 < error.max() < flist.BOUNDS_MARGIN
     assert (fields.margin >= flist.BOUNDS_MARGIN).all()
+    assert fields[CONDITIONS].isna().all(axis=None)  # the list has neither seeing nor sky
     assert fields.margin.max() < flist.BOUNDS_MARGIN + 13  # of ra and dec, which are those of the r band
 
 

@@ -16,6 +16,7 @@ from sdss_photoz.config import Archive, Region, Sample
 from sdss_photoz.embedded import tsql
 from sdss_photoz.embedded.schema import TABLES
 from sdss_photoz.errors import UserError
+from sdss_photoz.sample import footprint
 from sdss_photoz.sample.footprint import overlapping_frames
 from sdss_photoz.sample.selection import select
 
@@ -139,6 +140,9 @@ def test_fields_are_the_full_pictures_once_each(catalog, tables):
     assert len(fields) == len(tables["Field"]) == 4
     assert fields.field.is_monotonic_increasing
     assert np.array_equal(fields.a, tables["Frame"].query("zoom == 0").sort_values("field").a)
+    listed = tables["Field"].sort_values("field")
+    assert np.array_equal(fields[footprint.CONDITIONS].astype("f4"), listed[footprint.CONDITIONS])
+    assert fields[[f"psfWidth_{band}" for band in "ugriz"]].stack().between(0.8, 2.5).all()
 
 
 def test_queries_are_those_of_t_sql_with_a_table_to_put_rows_in():

@@ -267,6 +267,7 @@ def test_fields_near_a_chunk_give_all_of_its_frames(survey):
     near = fields_near(path, ra, dec)
     assert len(near) < 400
     assert "quality" not in near
+    assert fields_near(path, ra, dec, ["quality", "unheard of"]).drop(columns="quality").equals(near)
     pd.testing.assert_frame_equal(overlapping_frames(ra, dec, near), overlapping_frames(ra, dec, fields))
     assert len(fields_near(path, [], [])) == 0
 

@@ -14,7 +14,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from sdss_photoz.archive.question import FIELD_RADIUS, box
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.footprint import great_circle
+from sdss_photoz.sample.footprint import CONDITIONS, great_circle
 from sdss_photoz.survey import FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, RERUN, object_id
 
 BOUNDED = (FIELD_ROWS, 1920)  # rows and columns of a frame that lie within its bounds
@@ -40,7 +40,8 @@ def read_flist(path, region=None) -> pd.DataFrame:
     -------
     DataFrame
         One row a field: fieldID, run, camcol, field, node, incl, a … f (all bands; degrees and degrees a pixel), margin
-        (pixels by which the terms may be wrong), ra, dec; ordered by ``fieldID``.
+        (pixels by which the terms may be wrong), ra, dec, psfWidth_u … sky_z (NaN: the list has no seeing and no sky);
+        ordered by ``fieldID``.
 
     Raises
     ------
@@ -109,5 +110,5 @@ def _with_terms(table, path):
     terms = {"a": table["mu_start"] - _EARLIER[0] * b, "b": b, "c": 0.0}
     terms |= {"d": table["nu_start"] - _EARLIER[1] * f, "e": 0.0, "f": f, "margin": BOUNDS_MARGIN + off}
     return table[["fieldID", "run", "camcol", "field", "node", "incl"]].assign(
-        **terms, ra=table["ra"], dec=table["dec"]
+        **terms, ra=table["ra"], dec=table["dec"], **dict.fromkeys(CONDITIONS, np.nan)
     )

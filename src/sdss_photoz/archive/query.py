@@ -68,7 +68,8 @@ def query_fields(archive, folder, region=None) -> pd.DataFrame:
     -------
     DataFrame
         One row a field: fieldID, run, camcol, field, stripe, strip, node, incl, a … f (r band) and a_u … f_z (each
-        band; degrees and degrees a pixel), centre and bounds, ordered by ``fieldID``: by run, camcol and field.
+        band; degrees and degrees a pixel), centre and bounds, psfWidth_u … psfWidth_z (arcsec), sky_u … sky_z
+        (nanomaggies per square arcsec), ordered by ``fieldID``: by run, camcol and field.
     """
     if archive.window_flist is not None:
         from sdss_photoz.archive.flist import read_flist

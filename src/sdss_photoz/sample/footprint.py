@@ -19,6 +19,7 @@ FRAME_MARGIN = 0.2  # pixels: the TAN headers of 19 real frames differ from thei
 FIELD_MARGIN = 0.35  # pixels: table Field holds the terms in single precision, 0.14 pixels at mu = 360 degrees
 BAND_MARGIN = 20.0  # pixels: bands lie up to 13 pixels from r in the 815 fields of run 3900 camcol 6; a margin for all
 NEEDED = ("run", "camcol", "field", "node", "incl", *TERMS)
+CONDITIONS = [f"{name}_{band}" for name in ("psfWidth", "sky") for band in BANDS]  # arcsec, nanomaggies / arcsec^2
 GALAXIES_AT_ONCE = 20_000  # they and their fields take some 200 MB
 _EDGE = (CUBE_SIZE - 1) / 2  # pixels from the galaxy to the outermost pixel centres of its grid
 
@@ -162,7 +163,7 @@ def _circles(fields):
     return centres, 2 * np.sin(radius / 2)
 
 
-def fields_near(path, ra, dec) -> pd.DataFrame:
+def fields_near(path, ra, dec, columns=()) -> pd.DataFrame:
     """Read the fields that may overlap the galaxies from the whole survey's table, in little memory.
 
     Parameters
@@ -171,11 +172,13 @@ def fields_near(path, ra, dec) -> pd.DataFrame:
         The parquet table of fields.
     ra, dec : array of float, shape (n,)
         Positions of the galaxies (degrees).
+    columns : sequence of str
+        More columns to hand on, such as `CONDITIONS`, where the table has them.
 
     Returns
     -------
     DataFrame
-        All that `overlapping_frames` needs for these galaxies.
+        All that `overlapping_frames` needs for these galaxies, and `columns`.
 
     Raises
     ------
@@ -183,7 +186,7 @@ def fields_near(path, ra, dec) -> pd.DataFrame:
         Where the table lacks a column, or one of the read fields a value.
     """
     galaxies = cKDTree(unit_vectors(ra, dec))
-    wanted = {*NEEDED, *(f"{term}_{band}" for term in TERMS for band in BANDS), "margin"}
+    wanted = {*NEEDED, *(f"{term}_{band}" for term in TERMS for band in BANDS), "margin", *columns}
     with pq.ParquetFile(path) as file:
         columns = [name for name in file.schema_arrow.names if name in wanted]
         parts = [file.schema_arrow.empty_table().select(columns).to_pandas()]
