@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sdss_photoz.config import Sample
-from sdss_photoz.sample.published import difference_counts, differing_labels
+from sdss_photoz.sample.published import difference_counts, differing_labels, without_row
 from sdss_photoz.sample.selection import select
 from sdss_photoz.survey import BANDS, object_id
 
@@ -49,6 +49,14 @@ def test_of_two_spectra_of_a_galaxy_the_published_one_stays():
     assert select(rows, Sample(chunks=1))[0]["spec_id"].tolist() == [10**17]
     galaxies, _ = select(rows, Sample(chunks=1), published_of(rows).drop(index=0))
     assert galaxies["spec_id"].tolist() == [10**17 + 1]
+
+
+def test_good_published_cubes_without_a_row_of_the_archive_are_named():
+    rows = archive_rows(6)
+    published = published_of(rows)
+    published.loc[4, "state"] = "outside the paper's sample"
+    assert without_row(rows["specObjID"], published).empty
+    assert without_row(rows["specObjID"][:2], published).tolist() == [10**17 + 2, 10**17 + 3, 10**17 + 5]
 
 
 def test_labels_that_differ_are_listed_and_counted():

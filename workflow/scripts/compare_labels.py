@@ -5,11 +5,18 @@ import sys
 import pandas as pd
 
 from sdss_photoz.files import write_csv
-from sdss_photoz.sample.published import difference_counts, differing_labels
+from sdss_photoz.sample.published import difference_counts, differing_labels, without_row
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
-    labels = differing_labels(pd.read_parquet(snakemake.input.galaxies), pd.read_parquet(snakemake.input.published))
+    galaxies, published = pd.read_parquet(snakemake.input.galaxies), pd.read_parquet(snakemake.input.published)
+    labels, lacking = differing_labels(galaxies, published), without_row(galaxies["specObjID"], published)
+    if len(lacking):
+        print(
+            f"warning: {len(lacking):,} good cubes of the published file have no row in the archive's "
+            f"answer, the first of them that of spectrum {lacking.iloc[0]}",
+            file=sys.stderr,
+        )
     for label, allowed, differing, largest in difference_counts(labels).itertuples(index=False):
         if differing:
             print(

@@ -64,6 +64,25 @@ def differing_labels(galaxies: pd.DataFrame, published: pd.DataFrame) -> pd.Data
     return pd.concat(found, ignore_index=True)
 
 
+def without_row(spec_id: pd.Series, published: pd.DataFrame) -> pd.Series:
+    """Spectra of the good published cubes that the archive did not answer with.
+
+    Parameters
+    ----------
+    spec_id : Series
+        (row,) spectra of the archive's rows.
+    published : DataFrame
+        spec_id, state: a row for each published cube.
+
+    Returns
+    -------
+    Series
+        Their spec_id, in the order of the published file.
+    """
+    good = published.loc[published["state"] == OK, "spec_id"]
+    return good[~good.isin(spec_id.astype(np.uint64))]
+
+
 def difference_counts(differing: pd.DataFrame) -> pd.DataFrame:
     """How many labels differ, and by how much.
 
