@@ -1,16 +1,19 @@
 """`sdss-photoz cutouts`: cubes for any table of positions from any folder of corrected frames."""
 
+import bz2
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 
 from sdss_photoz.cli import main
 from sdss_photoz.cubes.cutouts import cutouts, find_frames
 from sdss_photoz.cubes.store import load_cubes, open_store
 from sdss_photoz.errors import UserError
-from sdss_photoz.survey import Frame
+from sdss_photoz.survey import FRAME_SHAPE, Frame
 
 GALAXY = (38.35503888, -0.15572588)
 NOWHERE = (200.0, -80.0)
@@ -39,7 +42,7 @@ def test_store_is_in_the_order_of_the_table_with_repeats_and_places_without_fram
     table = write(tmp_path / "positions.csv", positions, name="a galaxy")
     out = tmp_path / "new" / "cubes.zarr"
     assert main(["cutouts", table, "--frames", str(folder), "--out", str(out)]) == 0
-    assert "5 cubes; with at least one frame in u 4, g 0" in capsys.readouterr().out
+    assert "5 cubes; with at least one frame in u 4, g 0, r 0, i 0, z 0; without any 1" in capsys.readouterr().out
     flux, depth = open_store(out)["flux"][:], open_store(out)["depth"][:]
     assert depth[:, 0].tolist() == [0, 2, 2, 2, 2]
     assert (depth[:, 1:] == 0).all()
@@ -64,11 +67,115 @@ def test_parquet_tables_and_any_number_of_threads_give_the_same_bytes(tmp_path, 
             assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
 
 
-def test_same_frame_twice_counts_once(tmp_path, folder):
+def test_identical_copies_of_a_frame_count_once(tmp_path, folder):
     shutil.copy(folder / "deep" / "frame-u-002820-3-0122.fits.bz2", folder)
     assert list(find_frames(folder)) == [Frame(2820, 3, 122, "u"), Frame(4948, 3, 199, "u")]
     depth = cutouts(pd.DataFrame([GALAXY], columns=["ra", "dec"]), folder, tmp_path / "cubes.zarr")
     assert depth.tolist() == [[2, 0, 0, 0, 0]]
+
+
+def test_copies_of_one_frame_are_told_apart_by_what_they_hold(tmp_path, folder, capsys):
+    frame = folder / "frame-u-004948-3-0199.fits.bz2"
+    plain = folder / "deep" / frame.name.removesuffix(".bz2")
+    plain.write_bytes(bz2.decompress(frame.read_bytes()))
+    positions = pd.DataFrame([GALAXY], columns=["ra", "dec"])
+    assert cutouts(positions, folder, tmp_path / "a.zarr").tolist() == [[2, 0, 0, 0, 0]]
+    content = bytearray(plain.read_bytes())
+    content[5_000_000] ^= 1  # one bit of one pixel
+    plain.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"^[^\n]* have the name of one frame but not the same content: [^\n]*$"
+    ) as error:
+        cutouts(positions, folder, tmp_path / "b.zarr")
+    assert str(frame) in str(error.value)
+    assert str(plain) in str(error.value)
+    assert not (tmp_path / "b.zarr").exists()
+    elsewhere = pd.DataFrame([NOWHERE], columns=["ra", "dec"])
+    assert cutouts(elsewhere, folder, tmp_path / "c.zarr").sum() == 0  # nothing depends on the frame
+
+
+def test_missing_position_is_a_row_of_nan_beside_the_others(tmp_path, write_frame, capsys):
+    folder = write_frame(tmp_path / "mirror" / "frame-r-000094-1-0011.fits", 1.0).parent
+    here = (180.0, 30.0)
+    positions = [here, (np.nan, np.nan), (np.nan, 30.0), (180.0, None), here]
+    table = write(tmp_path / "positions.csv", positions, object_id=[9, 8, 7, 6, 2**60])
+    out = tmp_path / "cubes.zarr"
+    assert main(["cutouts", table, "--frames", str(folder), "--out", str(out)]) == 0
+    assert "5 cubes; with at least one frame in u 0, g 0, r 2" in capsys.readouterr().out
+    group = open_store(out)
+    assert group["depth"][:, 2].tolist() == [1, 0, 0, 0, 1]
+    assert np.isnan(group["flux"][1:4]).all()
+    np.testing.assert_array_equal(group["flux"][0], group["flux"][4])
+    assert np.isnan(group["ra"][:]).tolist() == [False, True, True, False, False]
+    assert group["object_id"][:].tolist() == [9, 8, 7, 6, 2**60]
+
+
+def test_columns_of_nan_in_a_frame_are_missing_pixels_and_another_frame_fills_them(tmp_path, write_frame):
+    """Two frames of one sky, North up; columns 1020 to 1022 of the first are NaN."""
+    image = np.full(FRAME_SHAPE, 2.0, "f4")
+    image[:, 1020:1023] = np.nan
+    positions = pd.DataFrame([(180.0, 30.0)], columns=["ra", "dec"])
+    depth, holes = [], []
+    for run, pixels in [(94, image), (95, np.full(FRAME_SHAPE, 4.0, "f4"))]:
+        frame = Frame(run, 1, 11, "r")
+        write_frame(tmp_path / "mirror" / frame.name.removesuffix(".bz2"), pixels, frame)
+        depth.append(int(cutouts(positions, tmp_path / "mirror", tmp_path / f"{run}.zarr")[0, 2]))
+        holes.append(open_store(tmp_path / f"{run}.zarr")["flux"][0, :, :, 2])
+    assert depth == [1, 2]
+    column = np.isnan(holes[0]).any(axis=0)
+    np.testing.assert_array_equal(np.isnan(holes[0]), np.broadcast_to(column, (64, 64)))
+    assert np.flatnonzero(column).tolist() == list(range(25, 33))  # three columns and their taps
+    np.testing.assert_allclose(holes[1], np.broadcast_to(np.where(column, 4.0, 3.0), (64, 64)), rtol=1e-5)
+
+
+REFUSED = {
+    "no WCS": ({"CTYPE1": None, "CTYPE2": None}, "has no world coordinates"),
+    "another projection": ({"CTYPE1": "RA---ARC", "CTYPE2": "DEC--ARC"}, "has the projection RA---ARC, DEC--ARC"),
+    "a distorted projection": ({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"}, "has the projection RA---TPV, DEC--TPV"),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("band", "rz")
+def test_frame_without_plain_tan_coordinates_is_refused_by_name(tmp_path, write_frame, capsys, change, sentence, band):
+    """Whether it is the frame of its field whose header places the field, or another."""
+    paths = {}
+    for other in "rz":
+        frame = Frame(94, 1, 11, other)
+        paths[other] = tmp_path / "mirror" / frame.name.removesuffix(".bz2")
+        write_frame(paths[other], 1.0, frame, change=change if other == band else {})
+    words = [write(tmp_path / "p.csv", [(180.0, 30.0)]), "--frames", str(tmp_path / "mirror")]
+    assert main(["cutouts", *words, "--out", str(tmp_path / "cubes.zarr")]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"{paths[band]} {sentence}" in message
+    assert not (tmp_path / "cubes.zarr").exists()
+
+
+PLACES = {
+    "north pole": ((0.0, 89.99), [(0.0, 90.0), (180.0, 89.995), (360.0, 89.98), (-90.0, 90.0)]),
+    "south pole": ((200.0, -89.98), [(0.0, -90.0), (200.0, -89.97), (20.0, -89.999)]),
+    "RA 0": ((0.01, 12.0), [(0.0, 12.0), (360.0, 12.0), (359.99, 12.0), (-0.01, 12.0)]),
+    "RA 360": ((359.99, -40.0), [(0.0, -40.0), (360.0, -40.0), (0.02, -40.01), (-359.98, -40.01)]),
+}
+
+
+@pytest.mark.parametrize(("centre", "positions"), PLACES.values(), ids=PLACES)
+def test_poles_and_the_seam_of_right_ascension_are_places_like_others(tmp_path, write_frame, centre, positions):
+    """Each cube shows the frame's columns and rows where astropy puts them."""
+    y, x = np.indices(FRAME_SHAPE, dtype="f4")
+    for run, image in [(94, x + 0.5), (95, y + 0.5)]:
+        frame = Frame(run, 1, 11, "rg"[run == 95])
+        write_frame(
+            tmp_path / "mirror" / frame.name.removesuffix(".bz2"), image, frame, ra=centre[0], dec=centre[1], angle=25
+        )
+    path = tmp_path / "mirror" / frame.name.removesuffix(".bz2")
+    depth = cutouts(pd.DataFrame(positions, columns=["ra", "dec"]), tmp_path / "mirror", tmp_path / "cubes.zarr")
+    assert depth[:, [1, 2]].tolist() == [[1, 1]] * len(positions)
+    flux = open_store(tmp_path / "cubes.zarr")["flux"][:]
+    assert np.isfinite(flux[..., [1, 2]]).all()
+    expected = WCS(fits.getheader(path)).wcs_world2pix(positions, 0) + 0.5
+    np.testing.assert_allclose(flux[:, 31:33, 31:33, 2].mean(axis=(1, 2)), expected[:, 0], rtol=2e-5)
+    np.testing.assert_allclose(flux[:, 31:33, 31:33, 1].mean(axis=(1, 2)), expected[:, 1], rtol=2e-5)
 
 
 def test_mirror_of_links_is_searched_once(tmp_path, folder):
@@ -98,7 +205,7 @@ def test_output_that_exists_is_refused_and_untouched(tmp_path, folder, capsys):
 
 
 BAD_POSITIONS = {
-    "NaN": ([GALAXY, (np.nan, 0.0)], r"1 of 2 positions are none, the first in row 2 \(ra nan"),
+    "all NaN": ([(np.nan, 0.0), (1.0, np.nan)], "no position: ra or dec is missing in each of its 2 rows"),
     "right ascension": ([GALAXY, (398.4, 0.0)], r"1 of 2 positions are none, the first in row 2 \(ra 398.4"),
     "infinity": ([(10.0, -np.inf)], "dec -inf"),
     "declination": ([(10.0, 91.0), (10.0, -95.0)], r"2 of 2 positions are none, the first in row 1 \(ra 10.0, dec 91"),

@@ -1,7 +1,8 @@
 """Make cubes for any table of positions from any folder of corrected frames.
 
 POSITIONS is a CSV or parquet table with columns ra, dec (degrees). The store holds flux (galaxy, y, x, band: ugriz) and
-depth (galaxy, band) in the order of the table; where no frame covers a pixel flux is NaN.
+depth (galaxy, band) in the order of the table; where no frame covers a pixel flux is NaN. A row whose position is
+missing, or lies outside of all frames, is all NaN and has depth 0.
 """
 
 import fnmatch
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from sdss_photoz.cubes.frame import read_wcs
+from sdss_photoz.cubes.frame import read_wcs, same_content
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.store import (
@@ -48,7 +49,8 @@ def main(arguments) -> None:
     depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, threads=arguments.threads)
     covered = np.count_nonzero(depth, axis=0)
     counts = ", ".join(f"{band} {count}" for band, count in zip(BANDS, covered, strict=True))
-    print(f"{arguments.out}: {len(depth)} cubes; with at least one frame in {counts}")
+    empty = np.count_nonzero(~depth.any(axis=1))
+    print(f"{arguments.out}: {len(depth)} cubes; with at least one frame in {counts}; without any {empty}")
 
 
 def read_positions(path) -> pd.DataFrame:
@@ -88,7 +90,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     Parameters
     ----------
     positions : DataFrame
-        ra, dec (degrees), in any order; repeats are allowed.
+        ra, dec (degrees), in any order; repeats are allowed, and missing positions (NaN), whose cubes are all NaN.
+        object_id (integers), where there is one, goes into the store, else the number of the row.
     frames : str or Path
         Folder searched for frames, at any depth, by their names in the archive. Each is read once.
     out : str or Path
@@ -104,8 +107,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     Raises
     ------
     UserError
-        Where the output exists or cannot be made, a column is missing, a position is none, the folder has no frames,
-        or a frame is damaged.
+        Where the output exists or cannot be made, a column is missing, a position is none on the sky, the folder has no
+        frames, a frame is damaged or not TAN, or two of one name differ.
     """
     out = Path(out)
     if threads < 1:
@@ -113,11 +116,14 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
     if out.exists():
         raise UserError(f"{out} exists already: give another --out, or remove it first.")
     ra, dec = _checked(positions)
-    paths = find_frames(frames)
-    overlaps = _near(ra, dec, paths, threads)
+    copies = _find_copies(frames)
+    overlaps = _near(ra, dec, {frame: paths[0] for frame, paths in copies.items()}, threads)
+    twice = [copies[frame] for frame, _ in overlaps if len(copies[frame]) > 1]
+    for paths in progress(twice, unit="frame", label="copies", disable=not twice):
+        _check_same(paths)
 
     def only_copy(frame):
-        yield paths[frame]
+        yield copies[frame][0]
 
     chunks = -(-len(ra) // SHARD)
     try:
@@ -127,7 +133,7 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
         raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
     try:
         store = folder / "store"
-        create_store(store, pd.DataFrame({"object_id": np.arange(len(ra)), "ra": ra, "dec": dec}), chunks)
+        create_store(store, pd.DataFrame({"object_id": _object_ids(positions), "ra": ra, "dec": dec}), chunks)
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
         stack_cubes(ra, dec, overlaps, only_copy, flux, depth, threads=threads)
@@ -149,14 +155,24 @@ def _checked(positions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     if len(positions) == 0:
         raise UserError("the table of positions is empty: give at least one ra, dec.")
     ra, dec = (pd.to_numeric(positions[name], errors="coerce").to_numpy(float) for name in ("ra", "dec"))
-    bad = np.flatnonzero(~((ra >= -360) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
+    absent = positions[["ra", "dec"]].isna().any(axis=1).to_numpy()
+    on_sky = (ra >= -360) & (ra <= 360) & (dec >= -90) & (dec <= 90)
+    bad = np.flatnonzero(~on_sky & ~absent)
     if bad.size:
         first = positions.iloc[bad[0]]
         raise UserError(
             f"{bad.size} of {len(ra)} positions are none, the first in row {bad[0] + 1} "
             f"(ra {first['ra']}, dec {first['dec']}): ra must lie in -360 to 360 and dec in -90 to 90 degrees."
         )
+    if absent.all():
+        raise UserError(f"the table has no position: ra or dec is missing in each of its {len(ra)} rows.")
     return ra, dec
+
+
+def _object_ids(positions: pd.DataFrame) -> np.ndarray:
+    """The table's integers of that name, else the numbers of the rows."""
+    found = positions.get("object_id")
+    return np.arange(len(positions)) if found is None or found.dtype.kind not in "iu" else found.to_numpy()
 
 
 def find_frames(folder) -> dict[Frame, Path]:
@@ -172,13 +188,17 @@ def find_frames(folder) -> dict[Frame, Path]:
     UserError
         Where the folder is none or holds no frame.
     """
+    return {frame: paths[0] for frame, paths in _find_copies(folder).items()}
+
+
+def _find_copies(folder) -> dict[Frame, list[Path]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder that holds the corrected frames.")
     found = {}
     for path in sorted(_files(folder)):
         try:
-            found.setdefault(Frame.from_path(path.name), path)
+            found.setdefault(Frame.from_path(path.name), []).append(path)
         except UserError:  # a leftover of a transfer, a checksum
             continue
     if not found:
@@ -198,6 +218,16 @@ def _files(folder: Path):
         yield from (Path(place) / name for name in fnmatch.filter(names, "frame-*.fits*"))
 
 
+def _check_same(paths: list[Path]) -> None:
+    """Refuse copies of one frame that differ: nobody knows which one is right."""
+    for other in paths[1:]:
+        if not same_content(paths[0], other):
+            raise UserError(
+                f"{paths[0]} and {other} have the name of one frame but not the same content: "
+                "remove the one that is wrong."
+            )
+
+
 def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, np.ndarray]]:
     """Frames with the positions near them, ordered by their right ascension.
 
@@ -210,9 +240,10 @@ def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, 
         headers = executor.map(lambda bands: read_wcs(paths[bands[0]], bands[0]), fields.values())
         wcs = list(progress(headers, total=len(fields), unit="field", label="index"))
     centres = {key: Projection(terms).centre() for key, terms in zip(fields, wcs, strict=True)}
-    tree = cKDTree(unit_vectors(ra, dec))
+    there = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    tree = cKDTree(unit_vectors(ra[there], dec[there]))
     vectors = unit_vectors(*np.array(list(centres.values())).T)
     near = tree.query_ball_point(vectors, 2 * np.sin(np.radians(REACH) / 2), return_sorted=True)
-    members = {key: np.array(rows, dtype=np.int64) for key, rows in zip(fields, near, strict=True) if rows}
+    members = {key: there[rows] for key, rows in zip(fields, near, strict=True) if rows}
     ordered = sorted(members, key=lambda key: (centres[key][0] % 360, key))
     return [(frame, members[key]) for key in ordered for frame in fields[key]]

@@ -1,6 +1,7 @@
 """Corrected frames: the image and the plane coordinates of one band of one field."""
 
 import bz2
+import filecmp
 import gzip
 import zlib
 from pathlib import Path
@@ -106,12 +107,7 @@ class OpenFrame:
         self._file.close()
 
     def _bytes(self, count: int) -> bytes:
-        try:
-            return self._file.read(count)
-        except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:  # the decompressors' own names
-            raise DamagedFrame(
-                self.path, f"is damaged or truncated: it does not decompress ({' '.join(str(error).split())})"
-            ) from None
+        return _read(self._file, self.path, count)
 
     def _header(self) -> dict[str, str | float | bool]:
         text = b""
@@ -217,6 +213,32 @@ def read_wcs(path, frame: Frame | None = None) -> Tan:
     """Read a frame's projection from its header alone; parameters and errors are those of :class:`OpenFrame`."""
     with OpenFrame(path, threads=0, frame=frame) as opened:
         return opened.wcs
+
+
+def same_content(path: Path, other: Path) -> bool:
+    """Whether two files hold the same frame, each of them plain or compressed.
+
+    Raises
+    ------
+    UserError
+        Where one cannot be read or is damaged.
+    """
+    if filecmp.cmp(path, other, shallow=False):
+        return True
+    with _open(path, 1) as a, _open(other, 1) as b:
+        while (piece := _read(a, path, PIECE)) == _read(b, other, PIECE):
+            if not piece:
+                return True
+    return False
+
+
+def _read(file, path: Path, count: int) -> bytes:
+    try:
+        return file.read(count)
+    except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:  # the decompressors' own names
+        raise DamagedFrame(
+            path, f"is damaged or truncated: it does not decompress ({' '.join(str(error).split())})"
+        ) from None
 
 
 def _open(path: Path, threads: int):
