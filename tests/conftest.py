@@ -52,3 +52,4 @@ def pytest_collection_modifyitems(items):
 
 def pytest_addoption(parser):
     parser.addoption("--write-golden", action="store_true", help="write tests/workflow/golden.json anew")
+    parser.addoption("--swarp-positions", type=int, default=8, help="positions on each frame that SWarp cuts out too")
