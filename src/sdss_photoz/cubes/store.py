@@ -333,15 +333,39 @@ def load_cubes(path, rows, digest: str | None = None, label: str | None = None) 
         zip(firsts.tolist(), starts, ends, strict=False), total=len(firsts), label=label, disable=label is None
     ):
         wanted = order[start:end]
-        try:
+        with _named(shard_files(path, first // shard)[0]):
             block = flux[first : first + inner]
-        except UNREADABLE as error:
-            damaged = shard_files(path, first // shard)[0]
-            raise UserError(
-                f"{damaged} is damaged ({' '.join(str(error).split())[:80]}): delete it and rerun the stage cubes."
-            ) from None
         _place(np.ascontiguousarray(block, np.float32).reshape(len(block), -1), rows[wanted] - first, flat, wanted)
     return cubes
+
+
+def load_depth(path) -> np.ndarray:
+    """Load the depth of all galaxies: (galaxy, band) uint16, the largest number of frames on any pixel.
+
+    Raises
+    ------
+    UserError
+        Where the store or a shard is missing or damaged.
+    """
+    group = open_store(path)
+    depth = np.empty(group["depth"].shape, np.uint16)
+    for chunk in range(chunk_count(group)):
+        _check_shard(path, group, chunk)
+        rows = chunk_rows(group, chunk)
+        with _named(shard_files(path, chunk)[1]):
+            depth[rows] = group["depth"][rows]
+    return depth
+
+
+@contextlib.contextmanager
+def _named(shard: Path):
+    """Name the shard that is damaged."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise UserError(
+            f"{shard} is damaged ({' '.join(str(error).split())[:80]}): delete it and rerun the stage cubes."
+        ) from None
 
 
 @compiled
@@ -373,7 +397,9 @@ def _check_shard(path, group: zarr.Group, chunk: int) -> None:
     try:
         found = pd.read_parquet(table, columns=["selection"])["selection"].unique().tolist()
     except (OSError, ValueError) as error:
-        raise UserError(f"{table} cannot be read ({error}): rerun the stage cubes.") from None
+        raise UserError(
+            f"{table} cannot be read ({error}): sdss-photoz verify {path} names the command that makes it again."
+        ) from None
     _check_selection(table, found[0] if len(found) == 1 else str(found), group.attrs["selection"])
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sdss_photoz.cubes.store import load_cubes, open_store, selection_digest
+from sdss_photoz.cubes.store import load_cubes, load_depth, selection_digest
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, CUBE_SIZE
@@ -47,7 +47,7 @@ def entropy(labels: np.ndarray) -> float:
 
 def complete(store) -> np.ndarray:
     """Which cubes of a store, (galaxy,) bool, have at least one frame in every band; partial coverage counts."""
-    return (np.asarray(open_store(store)["depth"][:]) > 0).all(axis=1)
+    return (load_depth(store) > 0).all(axis=1)
 
 
 def select(galaxies: pd.DataFrame, folds: pd.DataFrame, fold: int, role: str) -> pd.DataFrame:
