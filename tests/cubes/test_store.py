@@ -280,9 +280,7 @@ def test_digest_follows_galaxies_order_positions_and_chunks():
 WRITER = """
 import resource, signal, sys
 import numpy as np
-from sdss_photoz.cubes.frame import read_wcs
-from sdss_photoz.cubes.resample import Projection
-from sdss_photoz.cubes.store import COORDINATES, load_depth, open_store, write_shard
+from sdss_photoz.cubes.store import write_shard
 path, most = sys.argv[1], int(sys.argv[2])
 flux = np.full((256, 64, 64, 5), 7, "f4")
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel kills the process in the middle of its write
