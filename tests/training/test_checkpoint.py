@@ -1,5 +1,7 @@
 """A checkpoint is whole, of this training, or set aside."""
 
+import re
+
 import torch
 from safetensors.torch import save
 
@@ -63,7 +65,7 @@ def test_without_checkpoints_training_starts_at_the_beginning(tmp_path):
 
 
 def test_no_part_of_the_product_reads_or_writes_pickle(root):
+    calls = re.compile(r"(import|from) (pickle|joblib|dill)|torch\.(load|save)\(|read_pickle|allow_pickle=True")
     for path in (root / "src").rglob("*.py"):
-        source = path.read_text(encoding="utf-8")
-        for word in ("pickle", "joblib", "torch.load", "torch.save"):
-            assert word not in source, f"{path} uses {word}: reading such a file can run whatever it says"
+        found = calls.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path}: {found[0]}: reading such a file can run whatever it says"
