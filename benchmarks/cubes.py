@@ -30,8 +30,8 @@ from sdss_photoz.cubes.cutouts import find_frames
 from sdss_photoz.cubes.frame import read_frame, read_wcs
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection, resample, window
-from sdss_photoz.cubes.store import create_store, load_cubes, write_shard
-from sdss_photoz.survey import FRAME_SHAPE
+from sdss_photoz.cubes.store import create_store, load_cubes, open_store, shard_files, write_shard
+from sdss_photoz.survey import BANDS, FRAME_SHAPE
 
 GALAXIES = 20  # on a frame
 
@@ -124,6 +124,55 @@ def store_throughput(galaxies: int) -> dict:
     return {"write_cubes_per_s": round(galaxies / write), "load_cubes_per_s": round(galaxies / load)}
 
 
+def store_precision(paths: dict, rounds: int, positions: int = 200) -> dict:
+    """Size, error and speed of each `cubes.precision`, on cubes of the fields that have frames in all bands.
+
+    Errors are in units of the noise of each pixel's frame, of all pixels, and relative, of those above 100 noises.
+    """
+    rng, fields, cubes, noise = np.random.default_rng(1), {}, [], []
+    for frame in paths:
+        fields.setdefault(frame[:3], []).append(frame)
+    for frames in (frames for frames in fields.values() if len(frames) == len(BANDS)):
+        ra, dec = Projection(read_wcs(paths[frames[0]])).centre()
+        ra = ra + rng.uniform(-0.08, 0.08, positions) / np.cos(np.radians(dec))
+        dec = dec + rng.uniform(-0.06, 0.06, positions)
+        flux = np.empty((positions, 64, 64, 5), np.float32)
+        overlaps = [(frame, np.arange(positions)) for frame in frames]
+        stack_cubes(
+            ra,
+            dec,
+            overlaps,
+            lambda frame: (path for path in [paths[frame]]),
+            flux,
+            np.empty((positions, 5), np.uint16),
+        )
+        images = [read_frame(paths[frame])[0] for frame in sorted(frames, key=lambda frame: BANDS.index(frame.band))]
+        cubes.append(flux)
+        noise.append(
+            np.broadcast_to([1.4826 * np.median(np.abs(image - np.median(image))) for image in images], (positions, 5))
+        )
+    flux, noise = np.concatenate(cubes), np.concatenate(noise)[:, None, None]
+    table = pd.DataFrame({"object_id": np.arange(len(flux)), "ra": 0.0, "dec": 0.0})
+    rows, depth = rng.permutation(len(flux)), np.ones((len(flux), 5), np.uint16)
+    bright = flux > 100 * noise
+    found = {"cubes": len(flux), "bright_pixels": int(bright.sum())}
+    for precision in ("float32", "float16", "bits10"):
+        with tempfile.TemporaryDirectory() as folder:
+            create_store(folder, table, 1, precision=precision)
+            write = min(seconds(lambda: write_shard(folder, 0, flux, depth), 1) for _ in range(rounds))
+            load = min(seconds(lambda: load_cubes(folder, rows), 1) for _ in range(rounds))
+            error = open_store(folder)["flux"][:] - flux
+            found[precision] = {
+                "bytes_a_cube": round(shard_files(folder, 0)[0].stat().st_size / len(flux)),
+                "rms_error_in_noises": float(f"{np.sqrt(np.nanmean((error / noise) ** 2)):.2g}"),
+                "max_error_in_noises": float(f"{np.nanmax(np.abs(error / noise)):.2g}"),
+                "max_relative_error_of_bright": float(f"{np.abs(error / flux)[bright].max():.2g}"),
+                "write_cubes_per_s": round(len(flux) / write),
+                "load_cubes_per_s": round(len(flux) / load),
+            }
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sas", type=Path)
@@ -134,6 +183,7 @@ def main():
         "kernel": kernel_against_swarp(next(path for frame, path in paths.items() if frame.band == "r"), words.rounds),
         "stage": stage_against_decompression(paths, words.rounds),
         "store": store_throughput(1024),
+        "precision": store_precision(paths, words.rounds),
     }
     print(json.dumps(results, indent=1))
 
