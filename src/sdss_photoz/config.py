@@ -98,7 +98,9 @@ class Archive(Block):
     queries_per_minute: float = how(30.0, "Requests a minute to the query services, all jobs together.", gt=0)
     poll_seconds: float = how(5.0, "First pause between two looks at a batch job; it grows to a minute.", gt=0)
     query_hours: float = how(24.0, "How long a batch job may take from its submission.", gt=0)
-    timeout_seconds: float = how(60.0, "How long a silent connection is waited for.", gt=0)
+    timeout_seconds: float = how(
+        90.0, "How long a silent connection is waited for: CasJobs may think for 60 s before it answers.", gt=0
+    )
     patience_minutes: float = how(30.0, "How long a request that fails is tried again.", ge=0)
     consent_bytes: int = how(
         10**12, "Largest transfer of frames (bytes) that starts without the archive's help desk being told.", ge=0
@@ -141,12 +143,20 @@ class Sample(Block):
 
 
 class Cubes(Block):
-    """Where the cubes come from."""
+    """Where the cubes come from, and how frames that overlap are stacked."""
 
     source: Literal["frames", "published"] = what(
         "frames", "Cubes cut from the frames, or the cubes that the authors of the paper published."
     )
     published: str | None = what(None, "Path of the published file, sdss.npz.")
+    stack: Literal["median", "mean"] = what("median", "What a pixel takes from the frames that cover it.")
+    overlap_rows: Literal["keep", "trim"] = what(
+        "keep",
+        "The 128 rows that adjacent fields of a run share: both fields count, as in SWarp, or only the first.",
+    )
+    memory_gb: float = how(
+        4.0, "Memory of one cubes job (GB): a chunk that would pass it is cut from its frames in parts.", ge=1
+    )
     precision: Literal["float32", "float16", "bits10"] = what(
         "float32", "Numbers of the store: float32, float16, or float32 rounded to 10 bits of mantissa and compressed."
     )
@@ -250,7 +260,7 @@ class Config(Block):
     frames: Frames = what(Frames(), "What becomes of fetched frames.")
     regions: dict[Name, Region] = what({}, "Named boxes on the sky, for trials that train or test in or out of one.")
     sample: Sample = what(Sample(), "Which galaxies, in which order.")
-    cubes: Cubes = what(Cubes(), "Where the cubes come from.")
+    cubes: Cubes = what(Cubes(), "Where the cubes come from, and how frames that overlap are stacked.")
     training: Training = what(Training(), "The network and its training.")
     trials: dict[Name, Trial] = what({"images": Trial()}, "The experiments, by name.", min_length=1)
     evaluation: Evaluation = what(Evaluation(), "Scores, their errors, and what the network is compared with.")

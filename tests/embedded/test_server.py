@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+import yaml
 from astropy.io import fits
 
 from sdss_photoz import cli
+from sdss_photoz.config import check
 from sdss_photoz.embedded import answer, tsql
 from sdss_photoz.embedded.server import ACCOUNT, Faults, Limits, Server
 from sdss_photoz.errors import UserError
@@ -516,14 +518,13 @@ def test_the_command_serves_until_it_is_stopped(archive_folder, frame, tmp_path)
     ]
     process = subprocess.Popen([*command, "--fault", "404@2", "--rows", "2"], stdout=subprocess.PIPE, text=True)
     try:
-        lines = [process.stdout.readline() for _ in range(8)]
-        settings = dict(line.strip().split(": ", 1) for line in lines[3:])
-        assert list(settings) == ["release", "casjobs", "login", "skyserver", "sas"]
-        assert requests.get(f"{settings['sas']}/{frame.path()}", timeout=20).status_code == 200
-        assert requests.get(f"{settings['sas']}/{frame.path()}", timeout=20).status_code == 404
-        cut = requests.get(
-            settings["skyserver"] + SEARCH, {"cmd": "SELECT run FROM Field", "format": "csv"}, timeout=20
-        )
+        printed = yaml.safe_load("".join(process.stdout.readline() for _ in range(9)))
+        assert printed["run"] == "served"  # another folder of results than the one that is served
+        settings = check(printed).archive
+        assert settings.service == "casjobs"
+        assert requests.get(f"{settings.sas}/{frame.path()}", timeout=20).status_code == 200
+        assert requests.get(f"{settings.sas}/{frame.path()}", timeout=20).status_code == 404
+        cut = requests.get(settings.skyserver + SEARCH, {"cmd": "SELECT run FROM Field", "format": "csv"}, timeout=20)
         assert len(cut.text.splitlines()) == 4
     finally:
         process.send_signal(signal.SIGTERM)

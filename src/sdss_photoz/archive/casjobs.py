@@ -36,7 +36,7 @@ from sdss_photoz.archive.sciserver import CasJobs, Refused, Status, Unanswered
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 
-PAGE = 50_000  # rows
+PAGE = 20_000  # rows: some 20 MB, sorted and sent well within the 60 s that CasJobs gives a quick query
 LONGEST_POLL = 60.0  # seconds
 LOOKS = 9  # for a job without a number or its table: 4 minutes
 SUBMISSIONS = 5  # of one query whose answers are lost

@@ -65,7 +65,7 @@ def main(arguments) -> None:
         token_seconds=arguments.token_seconds,
     )
     with server:
-        print(f"# The account is SCISERVER_USER={ACCOUNT[0]} SCISERVER_PASSWORD={ACCOUNT[1]}\narchive:")
+        print(f"# The account is SCISERVER_USER={ACCOUNT[0]} SCISERVER_PASSWORD={ACCOUNT[1]}\nrun: served\narchive:")
         print("  service: casjobs  # or skyserver")
         for key, value in {"release": arguments.release, **server.settings()}.items():
             print(f"  {key}: {value}")
