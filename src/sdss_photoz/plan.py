@@ -20,7 +20,7 @@ from sdss_photoz.archive.consent import FRAME_BYTES, check_consent, is_remote, s
 from sdss_photoz.errors import UserError
 from sdss_photoz.needs import frames_needed, frames_to_fetch, summary
 from sdss_photoz.sample.folds import in_region
-from sdss_photoz.survey import BANDS, CUBE_SIZE
+from sdss_photoz.survey import BANDS
 
 GALAXIES = 516_525  # the paper's sample
 FRAMES = 1_000_000  # the frames of its sky, before the repeats of Stripe 82
@@ -28,7 +28,7 @@ AREA = 8_032  # square degrees of the Legacy survey's spectra (SDSS DR7)
 FIELD = 0.19  # degrees: mean side of a field, by which fields reach out of a box
 FRAMES_OF_A_GALAXY = 1.5 * len(BANDS)  # one or two fields in the ordinary sky
 CONNECTIONS = 8  # archive_connections of profiles/default and slurm
-CUBE_BYTES = CUBE_SIZE**2 * len(BANDS) * 4
+CUBE_BYTES = {"float32": 81_920, "float16": 40_960, "bits10": 39_000}  # the last one as benchmarks/cubes.py measures it
 EMBEDDED_FRAME_BYTES, EMBEDDED_SECONDS = 2_000_000, 1.2  # size and processor time of a simulated frame
 
 # Processor seconds on one core of an AMD EPYC, as benchmarks/cubes.py and benchmarks/training.py measure them.
@@ -230,7 +230,7 @@ def _data_stages(config, extent, means):
     seconds_of_download = fetched / 1e6 / (means.mb_per_second * means.connections)
     checking = extent.to_fetch * CHECK_SECONDS / 3600 if remote else 0.0
     cutting = (extent.frames * DECOMPRESS_SECONDS + extent.cutouts * CUTOUT_SECONDS) / 3600
-    cubes = extent.galaxies * CUBE_BYTES
+    cubes = extent.galaxies * CUBE_BYTES[config.cubes.precision]
     return [
         Stage(
             "archive",
@@ -303,12 +303,12 @@ def _share(config, table, region):
 
 def _rates(config, extent, means):
     """What bytes and hours rest on."""
-    frames = ""
+    frames, cubes = "", f"cubes as {config.cubes.precision}"
     if extent.to_fetch:
         frames = "scratch folders of the jobs that make cubes, " if config.frames_come_later else "frames to fetch, "
     elif config.archive.service == "embedded" and extent.frames:
         frames = "simulated frames, "
-    found = [f"disk at peak: {frames}cubes as float32, weights of the networks, distributions, all at a time"]
+    found = [f"disk at peak: {frames}{cubes}, weights of the networks, distributions, all at a time"]
     if extent.to_fetch:
         found += [
             f"bytes to fetch: {FRAME_BYTES / 1e6:g} MB a frame",

@@ -50,6 +50,16 @@ def test_before_any_table_the_whole_survey_is_half_a_million_galaxies_a_million_
     assert total["bytes_to_fetch"] == 3 * 10**12
 
 
+def test_cubes_take_the_disk_of_their_precision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paper = load(ROOT / "config" / "sdss-dr12.yaml")
+    for precision, bytes_a_cube in {"float32": 64 * 64 * 5 * 4, "float16": 64 * 64 * 5 * 2, "bits10": 39_000}.items():
+        cubes = paper.cubes.model_copy(update={"precision": precision})
+        found = plan(paper.model_copy(update={"cubes": cubes}), MEANS)
+        assert stages(found)["cubes"]["disk_bytes"] == 516_525 * bytes_a_cube
+        assert any(f"cubes as {precision}," in sentence for sentence in found["rests_on"])
+
+
 def test_a_box_is_scaled_by_its_area_on_the_sphere():
     whole = check({"regions": {"all": {}, "belt": {"ra": [350, 10], "dec": [0, 30]}}}).regions
     assert box_area(whole["all"]) == pytest.approx(41_253, rel=1e-4)
