@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sdss_photoz.report.colour import colour_image
+from sdss_photoz.report.colour import BLANK, colour_image
 
 
 def spot(*, g=1.0, r=1.0, i=1.0):
@@ -33,6 +33,16 @@ def test_uncovered_pixels_are_black_and_change_no_others():
     image = colour_image(cube)
     assert (image[:10] == 0).all()
     assert (image[10:] == whole[10:]).all()
+
+
+def test_uncovered_pixels_can_be_told_from_dark_ones():
+    cube = spot() + 1e-6
+    cube[:10, :, 2] = np.nan  # r alone
+    cube[10:20] = 0  # as cubes are loaded
+    cube[20:30, :, 0] = 0  # u is not drawn
+    image = colour_image(cube, BLANK)
+    assert (image[:20] == BLANK).all()
+    assert not (image[20:] == BLANK).all(axis=2).any()
 
 
 def test_a_galaxy_without_light_is_black():

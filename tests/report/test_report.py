@@ -1,5 +1,6 @@
 """The page holds what it shows, says what the numbers say, and is the same whenever it is made."""
 
+import base64
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from synthetic_run import make_run, outputs
 
 from sdss_photoz import __version__
@@ -15,8 +17,10 @@ from sdss_photoz.config import Config, Evaluation, check
 from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.evaluate import evaluate
+from sdss_photoz.report.figures import save
 from sdss_photoz.report.page import TrialFiles, redshift_entropy, write_report
 from sdss_photoz.report.tables import verdict
+from sdss_photoz.survey import BANDS
 
 COUNT = 300
 
@@ -42,14 +46,32 @@ def arguments(tmp_path_factory):
     counts = folder / "sample/counts.csv"
     counts.write_text("cut,galaxies,removed\nquery,1400,0\nunique,300,1100\n")
     made = outputs(folder)
+    context = folder / "context.png"
+    save(Figure(figsize=(1, 1)), context)
     histories = sorted((folder / "training/images").glob("fold-*/member-*.history.csv"))
     return {
         "galaxies": inputs["galaxies"],
         "counts": counts,
         "store": make_store(folder, galaxies),
+        "quality": quality_of(folder, galaxies),
+        "context": context,
         "trials": {"images": TrialFiles(made["photoz"], made["ensemble"], made["scores"], histories)},
         "config": check({"run": "made_up", "archive": {"mirror": "/data/secret-place"}, "report": {"examples": 4}}),
     }
+
+
+def quality_of(folder, galaxies):
+    """Quality tables of two chunks; the second galaxy has no g, and the third saturated pixels in i."""
+    table = galaxies[["object_id", "row"]].copy()
+    for band in BANDS:
+        table[f"frames_{band}"], table[f"coverage_{band}"], table[f"saturated_{band}"] = 1, 1.0, 0
+        table[f"seeing_{band}"] = np.linspace(1.0, 1.4, len(table))
+    table.loc[1, ["frames_g", "coverage_g"]] = 0
+    table.loc[2, "saturated_i"] = 40
+    paths = [folder / f"quality-{chunk}.parquet" for chunk in range(2)]
+    for path, part in zip(paths, (table[:100], table[100:]), strict=True):
+        part.to_parquet(path)
+    return paths
 
 
 def write(folder, arguments, **changes):
@@ -87,10 +109,10 @@ def test_page_shows_every_figure_that_lies_beside_it(report):
     folder, page = report
     pictures = sorted(path.name for path in (folder / "figures").glob("*.png"))
     assert pictures == [
-        "images-examples.png", "images-pit.png", "images-redshifts.png", "images-residuals.png",
+        "contact_sheet.png", "images-examples.png", "images-pit.png", "images-redshifts.png", "images-residuals.png",
         "images-training.png", "sky.png",
     ]  # fmt: skip
-    assert page.count("data:image/png;base64,") == len(pictures)
+    assert page.count("data:image/png;base64,") == len(pictures) + 1  # and that of the wide images
 
 
 def test_tables_hold_the_scores_in_full(report, arguments):
@@ -102,6 +124,25 @@ def test_tables_hold_the_scores_in_full(report, arguments):
     pit = pd.read_csv(folder / "tables/images-pit.csv")
     assert pit["ensemble"].sum() == found["galaxies"]["scored"]
     assert (folder / "tables/counts.csv").read_text() == arguments["counts"].read_text()
+
+
+def test_cubes_are_counted_summed_up_and_shown_worst_first(report, arguments):
+    folder, page = report
+    assert "Of 300 cubes, pixels of one band or more are not covered by any frame in 1, saturated in 1." in page
+    assert '<th scope="row">g</th><td>100.0 (0.0 to 100.0)</td><td>1 (0 to 1)</td><td>1.20 (1.00 to 1.40)</td>' in page
+    sheet = pd.read_csv(folder / "tables/contact_sheet.csv")
+    galaxies = pd.read_parquet(arguments["galaxies"])
+    assert sheet["group"].tolist() == ["Least covered", "Most saturated pixels"] + ["Random"] * 10
+    assert sheet["flaw"].tolist()[:2] == ["no frame in g", "i: 40 px saturated"]
+    assert sheet["object_id"].tolist()[:2] == galaxies["object_id"].tolist()[1:3]
+    assert sheet["z_spec"].tolist()[:2] == pytest.approx(galaxies["z_spec"].tolist()[1:3])
+    assert base64.b64encode(arguments["context"].read_bytes()).decode() in page
+
+
+def test_report_without_quality_and_wide_images_has_no_such_section(arguments, tmp_path):
+    page = write(tmp_path, arguments, quality=[], context=None, config=Config(report={"examples": 0}))
+    assert "<h2>Cubes</h2>" not in page
+    assert "<h2>Cubes</h2>" in write(tmp_path, arguments, context=None, config=Config(report={"examples": 0}))
 
 
 def test_same_inputs_give_the_same_bytes(report, arguments, tmp_path):
@@ -152,8 +193,8 @@ def test_report_without_examples_histories_and_archive_redshifts_is_written(argu
     photoz = pd.read_parquet(made / "photoz.parquet").assign(z_phot_archive=np.nan)
     photoz.to_parquet(made / "photoz.parquet")
     files = TrialFiles(made / "photoz.parquet", made / "photoz.hdf5", made / "metrics.json", [])
-    page = write(tmp_path, arguments, trials={"images": files}, config=Config(report={"examples": 0}))
-    assert page.count("<img") == 4
+    page = write(tmp_path, arguments, trials={"images": files}, config=Config(report={"examples": 0}), quality=[])
+    assert page.count("<img") == 5
     assert "photometric redshift in the archive" not in page
 
 

@@ -11,22 +11,20 @@ EVALUATION = {"evaluate_trial"} | REPORT
 PREDICTION = {"predict_fold"} | EVALUATION
 TRAINING = {"train_member"} | PREDICTION
 FOLDS = {"assign_folds"} | TRAINING
-CUBES = {"create_store", "plan_frames", "download_frames", "make_cubes"}
+FRAMES = {"plan_frames", "download_frames", "draw_context"}  # what published cubes do without
+CUBES = {"create_store", "make_cubes"} | FRAMES
 SAMPLE = {"select_galaxies"} | CUBES | FOLDS
-PUBLISHED = {"read_published", "compare_labels"} | SAMPLE - {"plan_frames", "download_frames"}
+PUBLISHED = {"read_published", "compare_labels"} | SAMPLE - FRAMES
 ARCHIVE = {"query_galaxies", "query_fields"} | SAMPLE
 SKY = {"build_embedded_archive"} | ARCHIVE
-FIELDS = {"query_fields", "plan_frames", "download_frames", "make_cubes"} | TRAINING
+FIELDS = {"query_fields", "make_cubes"} | FRAMES | TRAINING
 NOTHING = set()
 
 # key: (another value than that of the tiny run, the rules that must run again)
 RADIUS = {
     "archive.service": ("skyserver", ARCHIVE),
     "archive.release": (13, SKY),
-    "archive.window_flist": (
-        "/nowhere/window_flist.fits",
-        {"query_fields", "plan_frames", "download_frames", "make_cubes"} | TRAINING,
-    ),
+    "archive.window_flist": ("/nowhere/window_flist.fits", FIELDS),
     "archive.casjobs": ("https://casjobs.nowhere", NOTHING),
     "archive.login": ("https://login.nowhere", NOTHING),
     "archive.skyserver": ("https://skyserver.nowhere", NOTHING),

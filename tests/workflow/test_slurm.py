@@ -34,7 +34,9 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
     assert (checkout / "results" / "tiny" / "report" / "index.html").stat().st_size > 100_000
     places = re.findall(r"in (\w+) on (\w+)", jobs)
     places += [(partition, node) for node, partition in re.findall(r"NodeList=(\w+) .*Partition=(\w+)", jobs)]
-    assert len(places) == 11, jobs  # the archive, frames and cubes of two chunks, four on the gpu node, scores, report
+    assert len(places) == 12, (
+        jobs
+    )  # the archive, frames and cubes of two chunks, wide images, four on a GPU, scores, report
     assert [node for partition, node in places if partition == "gpu"] == ["g1"] * 4  # two trained, two predicted
     assert {node for partition, node in places if partition == "cpu"} <= {"c1", "c2"}
     shutil.rmtree(folder)

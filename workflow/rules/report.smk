@@ -1,6 +1,38 @@
 # Stage report: one page that shows what came out.
 
 
+WIDE = not PUBLISHED and not CONFIG.frames_come_later  # else there are no frames to look around in
+
+
+if WIDE:
+
+    # Draw a few galaxies in their surroundings, from the archive's frames.
+    rule draw_context:
+        input:
+            galaxies=rules.select_galaxies.output.galaxies,
+            fields=rules.query_fields.output.fields,
+            manifests=expand(rules.download_frames.output.manifest, chunk=CHUNKS),
+        output:
+            context=f"{RUN}/report/context.png",
+        log:
+            f"{RUN}/logs/draw_context.log",
+        benchmark:
+            f"{RUN}/benchmarks/draw_context.tsv"
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        params:
+            release=CONFIG.archive.release,
+            version=VERSION["report"],
+        message:
+            "Galaxies in their surroundings"
+        script:
+            "../scripts/draw_context.py"
+
+
 # Write the page with its tables and figures.
 rule report:
     input:
@@ -12,7 +44,9 @@ rule report:
         metrics=expand(rules.evaluate_trial.output.metrics, trial=CONFIG.trials),
         histories=histories,
         store=rules.create_store.output.group,
-        shards=expand(rules.make_cubes.output, chunk=CHUNKS),
+        shards=expand([rules.make_cubes.output.flux, rules.make_cubes.output.depth], chunk=CHUNKS),
+        quality=expand(rules.make_cubes.output.quality, chunk=CHUNKS),
+        context=rules.draw_context.output.context if WIDE else [],
     output:
         page=f"{RUN}/report/index.html",
         tables=directory(f"{RUN}/report/tables"),

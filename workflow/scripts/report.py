@@ -30,4 +30,6 @@ with stage(snakemake):
         trials=trials,
         config=config,
         published=Path(snakemake.input.published) if snakemake.input.published else None,
+        quality=[Path(path) for path in snakemake.input.quality],
+        context=Path(snakemake.input.context) if snakemake.input.context else None,
     )

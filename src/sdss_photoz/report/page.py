@@ -19,15 +19,16 @@ from sdss_photoz.config import Block, Config
 from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import pdfs
+from sdss_photoz.report import contact
 from sdss_photoz.report import figures as draw
 from sdss_photoz.report import tables as tabulate
-from sdss_photoz.report.colour import colour_image
+from sdss_photoz.report.colour import BLANK, colour_image
 from sdss_photoz.report.sky import sky as draw_sky
 from sdss_photoz.sample.published import difference_counts
 
 PACKAGES = (
     "astropy", "astropy-healpix", "duckdb", "galsim", "h5py", "matplotlib", "numba", "numpy", "pandas", "pyarrow",
-    "pydantic", "qp-prob", "scipy", "snakemake", "sqlglot", "torch", "zarr",
+    "pydantic", "qp-prob", "reproject", "scipy", "snakemake", "sqlglot", "torch", "zarr",
 )  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def write_report(
     trials: Mapping[str, TrialFiles],
     config: Config,
     published: Path | None = None,
+    quality: Sequence[Path] = (),
+    context: Path | None = None,
 ) -> None:
     """Write the report of a run.
 
@@ -69,6 +72,10 @@ def write_report(
         The configuration that made the run; keys that change places, speed or devices are not shown.
     published : Path, optional
         ``sample/published.csv``: labels of the published cubes that are not the archive's.
+    quality : sequence of Path
+        ``cubes/quality-N.parquet`` of all chunks, for the contact sheet.
+    context : Path, optional
+        ``report/context.png``: galaxies in their surroundings.
 
     Raises
     ------
@@ -93,6 +100,8 @@ def write_report(
     first = next(iter(photoz.values())).drop_duplicates("object_id").set_index("object_id")["fold"]
     sky = _keep(draw_sky(sample, sample["object_id"].map(first)), Path(figures) / "sky.png")
 
+    cubes = _cubes_section(sample, quality, store, Path(figures), Path(tables)) if quality else None
+
     environment = Environment(
         loader=PackageLoader("sdss_photoz.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -102,6 +111,8 @@ def write_report(
         style=style,
         sections=sections,
         sky=sky,
+        cubes=cubes,
+        context=None if context is None else _as_data(context),
         sample=sample,
         counts_table=_count_rows(cuts),
         labels=None if labels is None else labels.to_dict("records"),
@@ -149,6 +160,24 @@ def _trial_section(name, trial, sample, photoz, found, store, config, figures, t
     }
 
 
+def _cubes_section(sample, quality, store, figures, tables):
+    """What the page says of the cubes; the contact sheet and its tables are written on the way."""
+    found = contact.read_quality(quality)
+    summary = contact.summary(found)
+    chosen = contact.choose(found).merge(sample[["object_id", "z_spec"]], on="object_id", how="left")
+    files.write_csv(tables / "cubes.csv", summary)
+    files.write_csv(tables / "contact_sheet.csv", chosen)
+    images = [colour_image(cube, BLANK) for cube in load_cubes(store, chosen["row"])]
+    headings, rows = contact.summary_text(summary)
+    return {
+        "number": len(found),
+        "headings": headings,
+        "rows": rows,
+        "flawed": {kind: int((n >= 0.5).any(axis=1).sum()) for kind, n in contact.flawed_pixels(found).items()},
+        "sheet": _keep(contact.contact_sheet(images, chosen), figures / "contact_sheet.png"),
+    }
+
+
 def redshift_entropy(z, bins: int) -> float:
     """Entropy (nat) of the histogram of redshifts: the loss of a network that knows no more than that."""
     share = np.histogram(z, bins=pdfs.bin_edges(bins))[0] / len(z)
@@ -177,7 +206,12 @@ def _keep(figure, path):
     """Write a figure; return it for the page, as data of an img tag."""
     with files.whole(path) as part:
         draw.save(figure, part)
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return _as_data(path)
+
+
+def _as_data(path):
+    """A PNG file as data of an img tag."""
+    return "data:image/png;base64," + base64.b64encode(Path(path).read_bytes()).decode()
 
 
 def _what_keys(block):
