@@ -16,11 +16,19 @@ import zarr
 
 from sdss_photoz.cli import main
 from sdss_photoz.cubes import VERSION
-from sdss_photoz.cubes.store import create_store, keep_digests, layout_files, open_store, shard_files, write_shard
+from sdss_photoz.cubes.store import (
+    PRECISIONS,
+    create_store,
+    keep_digests,
+    layout_files,
+    load_cubes,
+    open_store,
+    shard_files,
+    write_shard,
+)
 from sdss_photoz.cubes.verify import verify
 from sdss_photoz.files import write_parquet
 
-PRECISIONS = ["float32", "float16", "bits10"]
 ROWS = [range(0, 5), range(5, 9)]
 
 
@@ -63,6 +71,25 @@ def test_a_whole_store_is_accepted_with_one_line(tmp_path, capsys, precision, ta
     store = make(tmp_path, precision, tables)
     assert main(["verify", str(store)]) == 0
     assert capsys.readouterr().out == f"{store} is whole: 9 cubes in 2 chunks.\n"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_store_of_cutouts_is_accepted_until_a_shard_of_it_is_altered(tmp_path, write_frame, capsys, precision):
+    write_frame(tmp_path / "frames" / "frame-r-000094-1-0011.fits", 0.7)
+    out, table = tmp_path / "out.zarr", tmp_path / "positions.csv"
+    table.write_text("ra,dec\n180,30\n,\n20,-80\n")  # one on the frame, one missing, one beside
+    words = ["--frames", str(tmp_path / "frames"), "--out", str(out), "--precision", precision]
+    assert main(["cutouts", str(table), *words]) == 0
+    np.testing.assert_allclose(load_cubes(out, range(3))[..., 2].mean(axis=(1, 2)), [0.7, 0, 0], rtol=2**-10)
+    assert main(["verify", str(out)]) == 0
+    assert main(["verify", str(out)]) == 0  # as often as one likes
+    shard = shard_files(out, 0)[0]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(f"chunk 0: {shard} is not the file that was written")
+    assert said.err.endswith(f"{out} is not whole: remove it and run sdss-photoz cutouts again.\n")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -21,6 +21,7 @@ from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.store import (
     CUBE,
+    PRECISIONS,
     chunk_rows,
     create_store,
     keep_digests,
@@ -42,11 +43,15 @@ def add_arguments(parser) -> None:
     parser.add_argument("--frames", required=True, metavar="FOLDER", help="folder that holds corrected frames")
     parser.add_argument("--out", required=True, metavar="STORE", help="Zarr store to make; must not exist")
     parser.add_argument("--threads", type=int, default=1, help="threads that decompress (default 1)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="numbers of the store (default float32)"
+    )
 
 
 def main(arguments) -> None:
     """Run ``sdss-photoz cutouts``."""
-    depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, threads=arguments.threads)
+    options = {"threads": arguments.threads, "precision": arguments.precision}
+    depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, **options)
     covered = np.count_nonzero(depth, axis=0)
     counts = ", ".join(f"{band} {count}" for band, count in zip(BANDS, covered, strict=True))
     empty = np.count_nonzero(~depth.any(axis=1))
@@ -84,7 +89,7 @@ def _check_columns(positions: pd.DataFrame, name) -> None:
             )
 
 
-def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarray:
+def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1, precision: str = "float32") -> np.ndarray:
     """Make a store of cubes for any positions from any folder of corrected frames.
 
     Parameters
@@ -98,6 +103,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
         Store to make, whole or not at all.
     threads : int
         Threads that decompress.
+    precision : {"float32", "float16", "bits10"}
+        Numbers of the store: see :func:`sdss_photoz.cubes.store.create_store`.
 
     Returns
     -------
@@ -133,7 +140,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1) -> np.ndarra
         raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
     try:
         store = folder / "store"
-        create_store(store, pd.DataFrame({"object_id": _object_ids(positions), "ra": ra, "dec": dec}), chunks)
+        table = pd.DataFrame({"object_id": _object_ids(positions), "ra": ra, "dec": dec})
+        create_store(store, table, chunks, precision=precision)
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
         stack_cubes(ra, dec, overlaps, only_copy, flux, depth, threads=threads)

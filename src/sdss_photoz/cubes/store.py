@@ -33,6 +33,7 @@ UNREADABLE = (ValueError, OSError, IndexError, RuntimeError)  # what zarr and it
 DEEPEST = np.iinfo(np.uint16).max
 FLOAT16_MAX = float(np.finfo(np.float16).max)  # nanomaggies
 _KEPT_BITS = 10  # of a float32's 23 bits of mantissa: a relative error of 2**-11 at most
+PRECISIONS = ("float32", "float16", "bits10")
 _TYPES = {"float32": "float32", "float16": "float16", "bits10": "float32"}
 _COMPRESSION = {"bits10": [BloscCodec(typesize=4, cname="zstd", clevel=1, shuffle="bitshuffle")]}
 WCS = {  # FITS keywords of one cube's grid, but for CRVAL1 and CRVAL2: the galaxy's ra and dec
@@ -253,7 +254,7 @@ def _rounded(group, rows: slice, flux: np.ndarray) -> np.ndarray:
                 row = rows.start + int(np.argmax(large))
                 raise UserError(
                     f"the galaxy with object_id {group['object_id'][row]} (row {row}) has pixels beyond "
-                    f"{FLOAT16_MAX:,.0f} nanomaggies, the largest number of float16: set cubes.precision to bits10 or "
+                    f"{FLOAT16_MAX:,.0f} nanomaggies, the largest number of float16: choose the precision bits10 or "
                     "float32."
                 )
             return flux.astype(np.float16)
