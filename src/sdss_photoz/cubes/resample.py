@@ -92,7 +92,11 @@ class Projection:
         return self.from_sky @ np.stack([-SCALE * east, SCALE * north, corner], axis=-1)
 
     def flux_factor(self, ra, dec):
-        """Area of an output pixel over that of a frame pixel at galaxies (degrees): s^2 cos^3(rho) / |det CD|."""
+        """Area of an output pixel over that of a frame pixel at galaxies (degrees), as SWarp takes it.
+
+        s^2 cos^3(rho) / |det CD|, rho the angle from the frame's CRVAL. On the sky the ratio is s^2 / (cos^3(rho)
+        |det CD|), within a frame at most 2e-5 larger.
+        """
         cosine = (_bases(ra, dec)[..., 2, :] * self._outward).sum(axis=-1)  # as a product of matrices it would depend,
         return self._area * np.maximum(cosine, 0) ** 3  # in its last bit, on which galaxies are given together
 
