@@ -67,9 +67,11 @@ def test_random_cubes_follow_from_their_object_ids_alone():
     assert np.abs(by_hash(quality["object_id"])[:250].mean() - 250) < 4 * 500 / np.sqrt(12 * 500)
 
 
-def test_tables_without_counts_of_pixels_have_coverage_alone(tmp_path):
+@pytest.mark.parametrize("known", ["no columns", "NaN"])
+def test_tables_that_do_not_know_counts_of_pixels_have_coverage_alone(tmp_path, known):
     quality = quality_of(5, coverage_r={3: 0.25})
-    quality = quality.drop(columns=[name for name in quality if name.startswith(("saturated", "missing"))])
+    counts = [name for name in quality if name.startswith(("saturated", "missing"))]
+    quality = quality.drop(columns=counts) if known == "no columns" else quality.assign(**dict.fromkeys(counts, np.nan))
     quality.assign(used_r="3900-6-269", selection="digest").to_parquet(tmp_path / "quality-0.parquet")
     found = read_quality([tmp_path / "quality-0.parquet"])
     assert "used_r" not in found

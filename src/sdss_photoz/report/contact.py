@@ -43,8 +43,8 @@ def read_quality(paths: Iterable[Path]) -> pd.DataFrame:
 def flawed_pixels(quality: pd.DataFrame) -> dict[str, np.ndarray]:
     """Pixels of each cube that have each kind of flaw that the tables know, (galaxy, band) float64; NaN is none."""
     found = {"uncovered": (1 - _by_band(quality, "coverage")) * PIXELS}
-    found |= {kind: _by_band(quality, kind) for kind in ("saturated", "missing") if f"{kind}_{BANDS[0]}" in quality}
-    return {kind: np.nan_to_num(pixels) for kind, pixels in found.items()}
+    found |= {kind: _by_band(quality, kind) for kind in ("saturated", "missing")}
+    return {kind: np.nan_to_num(pixels) for kind, pixels in found.items() if not np.isnan(pixels).all()}
 
 
 def _by_band(quality, kind):
