@@ -11,9 +11,10 @@ from sdss_photoz.archive.frames import later, manifest
 from sdss_photoz.config import Archive
 from sdss_photoz.cubes import make
 from sdss_photoz.cubes.frame import OpenFrame, read_wcs
-from sdss_photoz.cubes.make import group_overlaps, make_chunk, stack_cubes
+from sdss_photoz.cubes.make import make_chunk, stack_cubes
+from sdss_photoz.cubes.reading import group_overlaps
 from sdss_photoz.cubes.resample import Projection
-from sdss_photoz.cubes.stack import median_stack
+from sdss_photoz.cubes.stack import STACKS, median_stack
 from sdss_photoz.cubes.store import create_store, load_cubes, open_store, shard_files
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import Frame
@@ -153,7 +154,7 @@ def test_frame_under_a_wrong_name_is_named(tmp_path, sky, write_frame):
     wrong = Frame(777, 1, 11, "r")
     write_frame(tmp_path / "sas" / wrong.path(), LOW, BOTH[0])
     overlaps = overlap_table(frames=[wrong])
-    listed = overlaps.drop(columns="galaxy").drop_duplicates().assign(state="ok")
+    listed = overlaps.drop(columns="galaxy").drop_duplicates().assign(sha256="", state="ok")
     with pytest.raises(UserError, match=r"frame-r-000777-1-0011.fits.bz2 holds another frame: .* run 94"):
         run(tmp_path, tmp_path / "sas", galaxies(), overlaps, listed)
 
@@ -274,15 +275,15 @@ def test_galaxy_is_stacked_and_let_go_as_soon_as_its_last_frame_was_read(sky, mo
             super().__init__(path, threads)
 
     monkeypatch.setattr(make, "OpenFrame", Watched)
-    monkeypatch.setattr(make, "median_stack", lambda layers: events.append("stack") or median_stack(layers))
+    monkeypatch.setitem(STACKS, "median", lambda layers: events.append("stack") or median_stack(layers))
 
     def copies(frame):
         yield path
 
     overlaps = [(Frame(94, 1, 11 + k, "r"), np.array([k, k + 1])) for k in range(6)]
     flux, depth = np.empty((7, 64, 64, 5), "f4"), np.empty((7, 5), "u2")
-    counts, _ = stack_cubes(np.full(7, 180.0), np.full(7, 30.0), overlaps, copies, flux, depth)
-    assert counts[:, 2].tolist() == [1, 2, 2, 2, 2, 2, 1]
+    made = stack_cubes(np.full(7, 180.0), np.full(7, 30.0), overlaps, copies, flux, depth)
+    assert made.frames[:, 2].tolist() == [1, 2, 2, 2, 2, 2, 1]
     assert events == [event for k in range(6) for event in (f"read {11 + k}", "stack")] + ["stack"]
 
 

@@ -51,6 +51,9 @@ RADIUS = {
     "sample.match_radius": (3.0, SAMPLE),
     "sample.chunks": (3, SAMPLE),
     "cubes.published": ("/nowhere/sdss.npz", REPORT),  # while cubes.source is frames the page alone has it
+    "cubes.stack": ("mean", {"make_cubes"} | TRAINING),
+    "cubes.overlap_rows": ("trim", {"make_cubes"} | TRAINING),
+    "cubes.memory_gb": (2.0, NOTHING),
     "cubes.precision": ("bits10", {"create_store", "make_cubes"} | TRAINING),
     "training.network": ("inception", TRAINING),
     "training.bins": (90, TRAINING),

@@ -122,7 +122,7 @@ rule download_frames:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=600,
+        runtime=download_runtime,
         archive_connections=0 if CONFIG.frames_come_later else CONFIG.archive.connections,
     params:
         release=CONFIG.archive.release,

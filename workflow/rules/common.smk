@@ -12,6 +12,7 @@ sys.path.insert(0, SRC)
 os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
 from sdss_photoz.config import check, with_types
+from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
 
 update_config(config, with_types(workflow.config_settings.config))
@@ -49,6 +50,22 @@ def asked_of_archive(but=()):
     """All that decides what a query asks of the archive, but the keys that it does not use."""
     box = {} if CONFIG.region is None else {"box": CONFIG.region.model_dump(mode="json")}
     return {key: value for key, value in CONFIG.archive.params().items() if key not in but} | box
+
+
+def stacked():
+    """How frames that overlap are stacked: the keys that differ from their defaults."""
+    return {key: value for key, value in CONFIG.cubes.params().items() if key in ("stack", "overlap_rows")}
+
+
+def download_runtime(wildcards, attempt):
+    """Minutes for the download of a chunk's frames."""
+    return minutes_to_fetch(frames_of_chunk(f"{RUN}/archive/plan.json", wildcards.chunk), attempt)
+
+
+def cubes_runtime(wildcards, threads, attempt):
+    """Minutes for the cubes of a chunk: a function of the frames in its manifest."""
+    frames = frames_of_chunk(f"{RUN}/archive/plan.json", wildcards.chunk)
+    return minutes_to_cut(frames, threads, attempt, CONFIG.frames_come_later)
 
 
 def folds(trial):

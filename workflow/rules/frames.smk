@@ -20,11 +20,12 @@ rule make_cubes:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=840 if CONFIG.frames_come_later else 240,  # a download's time on top: scratch does not outlive the job
+        mem_mb=round(1000 * CONFIG.cubes.memory_gb),
+        runtime=cubes_runtime,
         archive_connections=CONFIG.archive.connections if CONFIG.frames_come_later else 0,
     params:
         release=CONFIG.archive.release,
+        stacked=stacked(),
         version=VERSION["cubes"],
     message:
         "Cubes of chunk {wildcards.chunk}"

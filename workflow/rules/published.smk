@@ -81,7 +81,7 @@ rule make_cubes:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=round(1000 * CONFIG.cubes.memory_gb),
         runtime=60,
     params:
         version=VERSION["cubes"],

@@ -7,7 +7,7 @@ import pandas as pd
 from sdss_photoz.config import check
 from sdss_photoz.cubes.make import make_chunk
 from sdss_photoz.files import write_parquet
-from sdss_photoz.sample.footprint import fields_near, overlapping_frames
+from sdss_photoz.sample.footprint import CONDITIONS, fields_near, overlapping_frames
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
@@ -15,9 +15,10 @@ with stage(snakemake):
     chunk = int(snakemake.wildcards.chunk)
     galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
     ra, dec = galaxies["ra"], galaxies["dec"]
+    fields = fields_near(snakemake.input.fields, ra, dec, CONDITIONS)
     quality = make_chunk(
         galaxies,
-        overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec)),
+        overlapping_frames(ra, dec, fields),
         pd.read_parquet(snakemake.input.manifest),
         Path(snakemake.input.store).parent,
         chunk,
@@ -28,6 +29,9 @@ with stage(snakemake):
         scratch=config.folder / "cubes" / "scratch" / f"chunk-{chunk}",
         scratch_gb=config.frames.scratch_gb,
         connections=max(snakemake.resources.archive_connections, 1),
+        fields=fields,
+        memory_gb=config.cubes.memory_gb,
         threads=snakemake.threads,
+        **snakemake.params.stacked,
     )
     write_parquet(snakemake.output.quality, quality)

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,7 +23,7 @@ class Scratch:
     folder : str or Path
         A folder of the job's own. It is made where there are frames.
     frames : sequence of Frame
-        In the order in which they will be read.
+        In the order in which they will be read; one that will be read more than once is fetched each time.
     sas, release, archive
         As for :func:`sdss_photoz.archive.frames.ensure`; the archive must be http(s).
     gigabytes : float
@@ -50,9 +51,13 @@ class Scratch:
         connections: int,
         needed: int | None = None,
     ):
-        self._folder, self._source = Path(folder), (Path(folder), sas, release, archive)
-        self._coming = {frame: Future() for frame in frames}
-        self._queue = iter(self._coming.items())
+        self._folder, self._source = Path(folder), (sas, release, archive)
+        self._coming = defaultdict(deque)  # of each frame, for each time: its place, and the path when it has come
+        self._queue = deque()
+        for frame in frames:
+            coming = Path(folder, f"time-{len(self._coming[frame])}"), Future()
+            self._coming[frame].append(coming)
+            self._queue.append((frame, *coming))
         self._needed, self._fraction = len(self._coming) if needed is None else needed, archive.missing_fraction
         self._free = int(gigabytes * 1e9) - ROOM  # what is set aside is for a damaged frame that comes once more
         self._turn, self._room, self._closed = threading.Lock(), threading.Condition(), False
@@ -86,28 +91,29 @@ class Scratch:
             Where the archive cannot be reached, more frames are missing than allowed, or the disk is full.
         """
         size = 0
+        folder, coming = self._coming[frame].popleft()
         try:
-            path = self._coming[frame].result()
+            path = coming.result()
             size = path.stat().st_size
             yield path
             path.unlink()
-            yield renew(frame, *self._source)
+            yield renew(frame, folder, *self._source)
         except Missing as missing:
             print(f"{frame.name} is left out: {missing.reason}", file=sys.stderr)
             self.missing[frame] = missing.reason
-            refuse_missing(self.missing, self._needed, self._source[1], self._fraction)
+            refuse_missing(self.missing, self._needed, self._source[0], self._fraction)
         finally:
-            (self._folder / frame.path(self._source[2])).unlink(missing_ok=True)
+            (folder / frame.path(self._source[1])).unlink(missing_ok=True)
             self._give_back(size)
 
     def _prefetch(self) -> None:
         while True:
             with self._turn:  # in the order of reading: a frame that is waited for never waits for room behind others
-                frame, coming = next(self._queue, (None, None))
-                if frame is None or not self._take():
+                if not self._queue or not self._take():
                     return
+                frame, folder, coming = self._queue.popleft()
             try:
-                path = ensure(frame, *self._source)
+                path = ensure(frame, folder, *self._source)
                 self._give_back(ROOM - path.stat().st_size)
                 coming.set_result(path)
             except BaseException as error:

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from sdss_photoz.cubes.frame import read_wcs, same_content
 from sdss_photoz.cubes.make import stack_cubes
+from sdss_photoz.cubes.reading import reading_order
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.store import (
     CUBE,
@@ -35,6 +36,7 @@ from sdss_photoz.survey import BANDS, Frame
 
 REACH = 0.2  # degrees: half a frame's diagonal, half a grid's, and what the bands of a field may differ by
 SHARD = 2048  # galaxies: 168 MB
+ROOM = 3e9  # bytes of resampled images held at a time: beyond it frames are read once more
 
 
 def add_arguments(parser) -> None:
@@ -144,7 +146,7 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1, precision: s
         create_store(store, table, chunks, precision=precision)
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
-        stack_cubes(ra, dec, overlaps, only_copy, flux, depth, threads=threads)
+        stack_cubes(ra, dec, reading_order(overlaps, ROOM), only_copy, flux, depth, threads=threads)
         group = open_store(store)
         digests = []
         for chunk in progress(range(chunks), unit="shard", label="writing"):

@@ -1,30 +1,71 @@
 """Cubes of a chunk of galaxies: each frame decompressed once, one band after the other."""
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sdss_photoz import files
 from sdss_photoz.archive import frames as archive_frames
+from sdss_photoz.archive.frames import LATER, OK
 from sdss_photoz.archive.scratch import Scratch
 from sdss_photoz.config import Archive
 from sdss_photoz.cubes.frame import DamagedFrame, OpenFrame
-from sdss_photoz.cubes.quality import check_rows, quality_table
+from sdss_photoz.cubes.quality import SATURATED, Provenance, check_rows, quality_table
+from sdss_photoz.cubes.reading import FRAME_COLUMNS, group_overlaps, reading_order
 from sdss_photoz.cubes.resample import Projection, resample_grids, window
-from sdss_photoz.cubes.stack import median_stack
+from sdss_photoz.cubes.stack import STACKS, trim
 from sdss_photoz.cubes.store import CUBE, open_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, Frame
 
-FRAME_COLUMNS = ["run", "camcol", "field", "band"]
+BESIDE = (
+    5e8  # bytes: the libraries, tables, a frame with what decompresses it, and its images before they are dealt out
+)
+AT_ONCE = 512  # galaxies resampled at a time: 8 MB
+COPIES = 4  # of a chunk's flux, while its shard is written: memory of the layers may not have been given back by then
 
 _DEFAULT = Archive()
 
 
-def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], copies: Callable, flux, depth, **options):
+class Layer(NamedTuple):
+    """One frame's image of one galaxy.
+
+    Attributes
+    ----------
+    frame : Frame
+        Which frame.
+    image : ndarray
+        (y, x) float32, nanomaggies, NaN where the frame does not cover a pixel.
+    saturated : float
+        What a pixel of `image` holds that is saturated (nanomaggies); NaN where the frame does not tell its counts.
+    """
+
+    frame: Frame
+    image: np.ndarray
+    saturated: float
+
+
+def stack_cubes(
+    ra,
+    dec,
+    overlaps: Iterable[tuple[Frame, np.ndarray]],
+    copies: Callable,
+    flux,
+    depth,
+    *,
+    stack: str = "median",
+    overlap_rows: str = "keep",
+    threads: int = 1,
+    exact: bool = False,
+    label: str = "frames",
+) -> Provenance:
     """Make the cubes of many galaxies from the frames that overlap them.
 
     Parameters
@@ -33,90 +74,107 @@ def stack_cubes(ra, dec, overlaps: Iterable[tuple[Frame, np.ndarray]], copies: C
         (galaxy,) degrees.
     overlaps : iterable of (Frame, ndarray)
         Each frame with the indices of the galaxies that it may cover. Those of one band are read one after the other;
-        a galaxy's frames are held in memory until its last one was read, so give frames that lie near each other on
-        the sky near each other.
+        a galaxy's images are held in memory until its last frame was read, so give frames that lie near each other on
+        the sky near each other, or `reading_order` of them.
     copies : callable
         From a Frame to a generator of paths: the next one is asked for where one is damaged, and it is closed when the
         frame was read. One without any path leaves the frame out.
     flux : ndarray
         (galaxy, y, x, band) float32 to fill with nanomaggies, NaN where no frame covers the pixel.
     depth : ndarray
-        (galaxy, band) integers to fill with the largest number of frames on any pixel.
-    **options
-        `threads` that decompress (1), `exact` weights (False), `label` of the progress bar ("frames").
+        (galaxy, band) integers to fill with the largest number of frames that count on any pixel.
+    stack : {"median", "mean"}
+        What a pixel takes from its frames.
+    overlap_rows : {"keep", "trim"}
+        Whether each field of a run counts on the rows that it shares with the next, or only the first.
+    threads : int
+        Threads that decompress and resample.
+    exact : bool
+        Exact weights: see :func:`sdss_photoz.cubes.resample.resample_grids`.
+    label : str
+        Name of the progress bar.
 
     Returns
     -------
-    counts : ndarray
-        (galaxy, band) int64: frames that cover any pixel.
-    coverage : ndarray
-        (galaxy, band) float64: fraction of pixels that are covered.
+    Provenance
+        What the cubes are made of.
 
     Raises
     ------
     UserError
         Where every copy of a frame is damaged, or another one than its name says.
     """
-    overlaps = in_reading_order(overlaps)
-    counts = np.zeros(depth.shape, np.int64)
-    coverage = np.zeros(depth.shape)
+    order = reading_order(overlaps)
+    made = Provenance.of_nothing(len(ra))
     flux[:] = np.nan
     depth[:] = 0
-    threads, exact = options.get("threads", 1), options.get("exact", False)
-    with progress(total=len(overlaps), unit="frame", label=options.get("label", "frames")) as bar:
-        for band_index, band in enumerate(BANDS):
-            chosen = [(frame, galaxies) for frame, galaxies in overlaps if frame.band == band]
-            awaited = np.zeros(len(ra), np.int64)
-            for _, galaxies in chosen:
-                np.add.at(awaited, galaxies, 1)
-            layers = {}
-            for frame, galaxies in chosen:
-                for galaxy, layer in _layers(frame, copies(frame), galaxies, ra, dec, threads, exact):
-                    layers.setdefault(galaxy, []).append(layer)
-                awaited[galaxies] -= 1
-                for galaxy in galaxies[awaited[galaxies] == 0]:
-                    of_galaxy = layers.pop(galaxy, None)
-                    if of_galaxy is None:
-                        continue
-                    counts[galaxy, band_index] = len(of_galaxy)
-                    image, deepest, covered = median_stack(np.stack(of_galaxy))
-                    flux[galaxy, :, :, band_index] = image
-                    depth[galaxy, band_index] = deepest
-                    coverage[galaxy, band_index] = covered / image.size
-                bar.update()
-    return counts, coverage
+    awaited = np.zeros((len(ra), len(BANDS)), np.int64)
+    for frame, galaxies in order:
+        awaited[galaxies, BANDS.index(frame.band)] += 1
+    layers = defaultdict(list)
+    for frame, galaxies in progress(order, unit="frame", label=label):
+        band = BANDS.index(frame.band)
+        for galaxy, layer, missing in _layers(frame, copies(frame), galaxies, ra, dec, threads, exact):
+            made.missing[galaxy, band] = max(made.missing[galaxy, band], missing)
+            if layer is not None:
+                layers[galaxy].append(layer)
+        awaited[galaxies, band] -= 1
+        for galaxy in galaxies[awaited[galaxies, band] == 0]:
+            if of_galaxy := layers.pop(galaxy, None):
+                image, depth[galaxy, band] = _stacked(of_galaxy, stack, overlap_rows, made, (galaxy, band))
+                flux[galaxy, :, :, band] = image
+    return made
+
+
+def _stacked(layers: list[Layer], stack: str, overlap_rows: str, made: Provenance, place) -> tuple[np.ndarray, int]:
+    """The image and depth of one galaxy in one band, from its frames; what they are is noted at its place."""
+    layers.sort(key=lambda layer: layer.frame)  # whatever the order of reading was
+    images = np.stack([layer.image for layer in layers])
+    if overlap_rows == "trim":
+        trim(images, [layer.frame[:2] for layer in layers])
+        used = np.isfinite(images).any(axis=(1, 2))
+        layers = [layer for layer, is_used in zip(layers, used, strict=True) if is_used]
+        images = images[used]
+    image, deepest, covered = STACKS[stack](images)
+    limits = np.array([layer.saturated for layer in layers])
+    made.used[place] = tuple(layer.frame for layer in layers)
+    made.frames[place] = len(layers)
+    made.coverage[place] = covered / image.size
+    saturated = (images >= limits[:, None, None]).any(axis=0)
+    made.saturated[place] = np.nan if np.isnan(limits).any() else np.count_nonzero(saturated)
+    return image, deepest
 
 
 def _layers(frame: Frame, paths, galaxies, ra, dec, threads: int, exact: bool):
-    """Yield the galaxies that a frame covers, each with its resampled (y, x) image."""
+    """Yield each galaxy with its layer, None where the frame covers no pixel of it, and its missing pixels."""
     damaged = []
     with closing(paths):
         for path in paths:
             try:
-                projection, image, grids = _read(frame, path, galaxies, ra, dec, threads)
+                projection, image, nmgy, near = _read(frame, path, galaxies, ra, dec, threads)
                 break
             except DamagedFrame as error:
                 damaged.append(error)
         else:
             _refuse(damaged)
             return
-    if image is None:
-        return
-    factors = projection.flux_factor(ra[galaxies], dec[galaxies])
-    layers, covered, _ = resample_grids(image, grids, factors, exact=exact, threads=threads)
-    for place in np.flatnonzero(covered):
-        yield galaxies[place], layers[place]
+    for some in (near[start : start + AT_ONCE] for start in range(0, len(near), AT_ONCE)):
+        factors = projection.flux_factor(ra[some], dec[some])
+        grids = projection.homography(ra[some], dec[some])
+        images, covered, missing = resample_grids(image, grids, factors, exact=exact, threads=threads)
+        for k, galaxy in enumerate(some):
+            layer = Layer(frame, images[k].copy(), SATURATED * nmgy * factors[k])  # a view would hold all the others
+            yield galaxy, layer if covered[k] else None, missing[k]
 
 
 def _read(frame: Frame, path, galaxies, ra, dec, threads: int):
-    """A frame's projection, its image as far as galaxies need it (None where it covers none), and their grids."""
+    """A frame's projection, its image as far as it is needed, its nanomaggies a count, and the galaxies near it."""
     with OpenFrame(path, threads, frame) as opened:
         projection = Projection(opened.wcs)
-        grids = projection.homography(ra[galaxies], dec[galaxies])
-        windows = [window(grid) for grid in grids]
-        if not any(windows):
-            return projection, None, grids
-        return projection, opened.read(max(read[0].stop for read in windows if read) - 1), grids
+        windows = [window(homography) for homography in projection.homography(ra[galaxies], dec[galaxies])]
+        near = galaxies[[read is not None for read in windows]]
+        last = max((read[0].stop for read in windows if read), default=0) - 1
+        return projection, opened.read(last) if len(near) else None, opened.nanomaggies_per_count or np.nan, near
 
 
 def _refuse(damaged: list[DamagedFrame]) -> None:
@@ -129,24 +187,15 @@ def _refuse(damaged: list[DamagedFrame]) -> None:
         )
 
 
-def in_reading_order(overlaps: Iterable[tuple[Frame, np.ndarray]]) -> list[tuple[Frame, np.ndarray]]:
-    """Frames with their galaxies, one band after the other."""
-    return sorted(overlaps, key=lambda group: BANDS.index(group[0].band))
-
-
-def group_overlaps(overlaps: pd.DataFrame) -> list[tuple[Frame, np.ndarray]]:
-    """Frames with their galaxies, in the order of the first galaxy that each overlaps, then of run, camcol and field.
-
-    Parameters
-    ----------
-    overlaps : DataFrame
-        galaxy, run, camcol, field, band: one row a pair; repeats count once.
-    """
-    groups = [
-        (Frame(int(run), int(camcol), int(field), band), np.unique(rows.to_numpy()))
-        for (run, camcol, field, band), rows in overlaps.groupby(FRAME_COLUMNS, sort=True)["galaxy"]
-    ]
-    return sorted(groups, key=lambda group: (group[1][0], group[0]))
+def _room_for_layers(galaxies: int, chunk: int, memory_gb: float) -> float:
+    """Bytes that the layers of a chunk may take, beside its flux and the rest."""
+    needed = BESIDE + COPIES * galaxies * 4 * math.prod(CUBE)
+    if needed > memory_gb * 1e9:
+        raise UserError(
+            f"chunk {chunk} has {galaxies} galaxies, and writing their cubes takes {needed / 1e9:.1f} GB, but "
+            f"cubes.memory_gb is {memory_gb:g}: raise it, or raise sample.chunks."
+        )
+    return memory_gb * 1e9 - needed
 
 
 def make_chunk(
@@ -163,6 +212,10 @@ def make_chunk(
     scratch: str | Path = "scratch",
     scratch_gb: float = 2.0,
     connections: int = 1,
+    fields: pd.DataFrame | None = None,
+    stack: str = "median",
+    overlap_rows: str = "keep",
+    memory_gb: float = 4.0,
     threads: int = 1,
 ) -> pd.DataFrame:
     """Make one chunk of a store: its shards of flux and depth, and the table of their quality.
@@ -174,8 +227,9 @@ def make_chunk(
     overlaps : DataFrame
         galaxy (position in `galaxies`), run, camcol, field, band: the frames that may cover each galaxy.
     manifest : DataFrame
-        run, camcol, field, band, state of the chunk's frames: those that are "ok" are in the archive's folder or the
-        mirror, those that come "later" are fetched for this chunk alone where the mirror has none, others are left out.
+        run, camcol, field, band, sha256, state of the chunk's frames: those that are "ok" are in the archive's folder
+        or the mirror, those that come "later" are fetched for this chunk alone where the mirror has none, others are
+        left out.
     store : str or Path
         Folder of the store.
     chunk : int
@@ -186,53 +240,73 @@ def make_chunk(
     scratch, scratch_gb, connections
         Folder for frames that come later, what it may hold (GB), and how many are fetched at a time: see
         :class:`sdss_photoz.archive.scratch.Scratch`.
+    fields : DataFrame, optional
+        run, camcol, field, with the columns :data:`sdss_photoz.sample.footprint.CONDITIONS`: seeing and sky.
+    stack, overlap_rows
+        As for :func:`stack_cubes`.
+    memory_gb : float
+        Memory that the job may take (GB): where its galaxies would pass it, they are cut from the frames in parts, and
+        frames of two parts are read twice. The bytes of the shards do not depend on it.
     threads : int
-        Threads that decompress.
+        Threads that decompress and resample.
 
     Returns
     -------
     DataFrame
-        object_id, row, selection (digest), version; for each band frames_{b}, the frames that cover any pixel, and
-        coverage_{b}, the fraction of pixels that are covered.
+        As of :func:`sdss_photoz.cubes.quality.quality_table`.
 
     Raises
     ------
     UserError
-        Where a frame is not in the manifest, is missing or damaged, or the galaxies are not the chunk's.
+        Where a frame is not in the manifest, is missing or damaged, the galaxies are not the chunk's, or `memory_gb` is
+        not enough to write their cubes.
     """
     group = open_store(store)
     check_rows(galaxies, group, store, chunk)
-    states = {Frame(*key): state for *key, state in manifest[[*FRAME_COLUMNS, "state"]].itertuples(index=False)}
+    entries = manifest[[*FRAME_COLUMNS, "sha256", "state"]].itertuples(index=False, name=None)
+    listed = {Frame(*entry[:4]): entry[4:] for entry in entries}
     wanted = group_overlaps(overlaps)
-    unknown = [frame for frame, _ in wanted if frame not in states]
+    unknown = [frame for frame, _ in wanted if frame not in listed]
     if unknown:
         raise UserError(
             f"the manifest of chunk {chunk} lacks {len(unknown)} frames, among them {unknown[0].name}: "
             "rerun the stage archive."
         )
+    room = _room_for_layers(len(galaxies), chunk, memory_gb)
     flux = np.empty((len(galaxies), *CUBE), np.float32)
     depth = np.empty((len(galaxies), len(BANDS)), np.uint16)
-    given = in_reading_order(group for group in wanted if states[group[0]] in (archive_frames.OK, archive_frames.LATER))
-    later = [frame for frame, _ in given if states[frame] == archive_frames.LATER]
-    lacking = {frame: None for frame in later if not archive_frames.is_there(frame, mirror, release)}  # in this order
-    bounds = {"gigabytes": scratch_gb, "connections": connections, "needed": len(later)}
-    fetched = Scratch(scratch, lacking, sas, release, archive, **bounds)
+    order = reading_order((group for group in wanted if listed[group[0]][1] in (OK, LATER)), room)
+    coming = {frame: None for frame, _ in order if listed[frame][1] == LATER}
+    lacking = {frame for frame in coming if not archive_frames.is_there(frame, mirror, release)}
+    bounds = {"gigabytes": scratch_gb, "connections": connections, "needed": len(coming)}
+    fetched = Scratch(scratch, [frame for frame, _ in order if frame in lacking], sas, release, archive, **bounds)
 
     def copies(frame):
         if frame in lacking:
-            return fetched.copies(frame)
-        return archive_frames.copies(frame, mirror, sas, release, archive)
+            paths = fetched.copies(frame)
+        else:
+            paths = archive_frames.copies(frame, mirror, sas, release, archive)
+        with closing(paths):
+            for path in paths:
+                if frame in coming:  # only now is it known what came
+                    listed[frame] = files.sha256(path), OK
+                yield path
 
     with fetched:
-        counts, coverage = stack_cubes(
+        made = stack_cubes(
             galaxies["ra"].to_numpy(float),
             galaxies["dec"].to_numpy(float),
-            given,
+            order,
             copies,
             flux,
             depth,
+            stack=stack,
+            overlap_rows=overlap_rows,
             threads=threads,
             label=f"cubes of chunk {chunk}",
         )
-    write_shard(store, chunk, flux, depth)
-    return quality_table(galaxies, group, counts, coverage)
+    for frame, reason in fetched.missing.items():
+        listed[frame] = "", reason
+    frames_digest = files.digest(sorted([frame.path(release), *listed[frame]] for frame, _ in wanted))
+    shards = write_shard(store, chunk, flux, depth)
+    return quality_table(galaxies, group, made, shards, frames_digest=frames_digest, fields=fields)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from sdss_photoz import files
 from sdss_photoz.cubes import npz
-from sdss_photoz.cubes.quality import check_rows, quality_table
+from sdss_photoz.cubes.quality import Provenance, check_rows, quality_table
 from sdss_photoz.cubes.store import CUBE, open_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
@@ -267,7 +267,8 @@ def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, place: dict, sto
     Returns
     -------
     DataFrame
-        As of :func:`sdss_photoz.cubes.make.make_chunk`; each band of a published cube counts as one frame.
+        As of :func:`sdss_photoz.cubes.make.make_chunk`; each band of a published cube counts as one frame, and what the
+        file does not tell is missing.
 
     Raises
     ------
@@ -284,6 +285,5 @@ def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, place: dict, sto
         )  # fmt: skip
     flux = read_cubes(place, rows.to_numpy(np.int64))
     coverage = np.isfinite(flux).mean(axis=(1, 2))
-    depth = (coverage > 0).astype(np.uint16)
-    write_shard(store, chunk, flux, depth)
-    return quality_table(galaxies, group, depth.astype(np.int64), coverage)
+    made = Provenance.unknown(coverage)
+    return quality_table(galaxies, group, made, write_shard(store, chunk, flux, made.frames))

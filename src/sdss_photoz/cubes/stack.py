@@ -1,4 +1,6 @@
-"""The stack of the frames that overlap one galaxy, by SWarp's rule: their unweighted median."""
+"""The stack of the frames that overlap one galaxy: by SWarp's rule their unweighted median, or their mean."""
+
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -52,3 +54,35 @@ def median_stack(layers):
             else:
                 flux[j, i] = np.float32(0.5) * (values[middle - 1] + values[middle])
     return flux, depth, covered
+
+
+def mean_stack(layers):
+    """Mean over the frames that cover a pixel, summed in double precision; otherwise as :func:`median_stack`."""
+    there = np.isfinite(layers)
+    count = np.count_nonzero(there, axis=0)
+    total = np.sum(layers, axis=0, dtype=float, where=there)
+    flux = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return flux.astype(np.float32), int(count.max(initial=0)), np.count_nonzero(count)
+
+
+STACKS = {"median": median_stack, "mean": mean_stack}
+
+
+def trim(layers: np.ndarray, strips: Sequence[Hashable]) -> None:
+    """Give each pixel that several fields of one strip cover to the first of them, in place.
+
+    Adjacent fields of a run repeat 128 rows of the same camera pixels: kept twice, they count twice. A later field
+    fills in only where an earlier one covers nothing, so that no gap is left, nor anything lost at a run's end.
+
+    Parameters
+    ----------
+    layers : ndarray
+        (frame, y, x) float32, NaN where a frame does not cover a pixel; fields of a strip in the order of their number.
+    strips : sequence
+        (frame,) what tells one strip from another: run and camera column.
+    """
+    taken = {}
+    for layer, strip in zip(layers, strips, strict=True):
+        before = taken.setdefault(strip, np.zeros(layer.shape, bool))
+        layer[before] = np.nan
+        before |= np.isfinite(layer)
