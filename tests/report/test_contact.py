@@ -49,7 +49,7 @@ def test_each_cubes_flaw_is_named():
     quality = quality_of(
         coverage_u={0: 0.0}, coverage_g={0: 0.0, 1: 0.63, 2: 0.999}, saturated_i={2: 812, 3: 1}, missing_z={4: 2048}
     )
-    assert flaws(quality)[:6] == [
+    assert flaws(flawed_pixels(quality))[:6] == [
         "no frame in u g", "g: 37 % not covered", "i: 20 % saturated", "i: 1 px saturated", "z: 50 % missing",
         "complete",
     ]  # fmt: skip

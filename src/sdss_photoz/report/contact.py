@@ -1,6 +1,6 @@
 """The contact sheet: the worst cubes and random ones, with what is wrong with each; and the cubes' quality by band."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,17 +52,15 @@ def _by_band(quality, kind):
     return np.stack([column.to_numpy(float) for column in columns], axis=1)
 
 
-def flaws(quality: pd.DataFrame, kinds=tuple(WORST)) -> list[str]:
+def flaws(pixels: Mapping[str, np.ndarray]) -> list[str]:
     """What is wrong with each cube, in a few words: bands without any frame, or the largest flaw in its worst band.
 
     Parameters
     ----------
-    quality : DataFrame
-        As of `choose`.
-    kinds : sequence of str
-        Kinds of flaws that are looked for.
+    pixels : mapping of str to ndarray
+        Kinds of flaws with their pixels (galaxy, band), as `flawed_pixels` gives them.
     """
-    pixels = {kind: counts for kind, counts in flawed_pixels(quality).items() if kind in kinds}
+    kinds = list(pixels)
     said = []
     for of_galaxy in np.stack(list(pixels.values()), axis=1):  # (kind, band)
         empty = [band for band, count in zip(BANDS, of_galaxy[0], strict=True) if count >= PIXELS]
@@ -74,7 +72,7 @@ def flaws(quality: pd.DataFrame, kinds=tuple(WORST)) -> list[str]:
             said.append("complete")
         else:
             share = f"{count:.0f} px" if count < PIXELS / 100 else f"{100 * count / PIXELS:.0f} %"
-            said.append(f"{BANDS[band]}: {share} {WORST[list(pixels)[kind]][1]}")
+            said.append(f"{BANDS[band]}: {share} {WORST[kinds[kind]][1]}")
     return said
 
 
@@ -99,15 +97,16 @@ def choose(quality: pd.DataFrame) -> pd.DataFrame:
     """
     groups, said = {}, []
     left = np.ones(len(quality), bool)
-    for kind, pixels in flawed_pixels(quality).items():
+    flawed = flawed_pixels(quality)
+    for kind, pixels in flawed.items():
         worst = pixels.max(axis=1) + pixels.sum(axis=1) / (len(BANDS) * PIXELS + 1)  # the worst band, then all of them
         worst = np.where(left, worst, 0)
         order = np.lexsort([quality["object_id"], -worst])[:ACROSS]
         groups[WORST[kind][0]] = chosen = order[worst[order] >= 0.5]
-        said += flaws(quality.iloc[chosen], [kind])
+        said += flaws({kind: pixels[chosen]})
         left[chosen] = False
-    groups["Random"] = by_hash(quality["object_id"])[:RANDOM]
-    said += flaws(quality.iloc[groups["Random"]])
+    groups["Random"] = chosen = by_hash(quality["object_id"])[:RANDOM]
+    said += flaws({kind: pixels[chosen] for kind, pixels in flawed.items()})
     table = quality.iloc[np.concatenate(list(groups.values()))][["object_id", "row"]].reset_index(drop=True)
     return table.assign(group=np.repeat(list(groups), [len(group) for group in groups.values()]), flaw=said)
 
