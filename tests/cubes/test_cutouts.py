@@ -178,6 +178,25 @@ def test_poles_and_the_seam_of_right_ascension_are_places_like_others(tmp_path, 
     np.testing.assert_allclose(flux[:, 31:33, 31:33, 1].mean(axis=(1, 2)), expected[:, 1], rtol=2e-5)
 
 
+def test_stack_and_overlap_rows_are_those_asked_for(tmp_path, write_frame, capsys):
+    """Two fields of one run and one of another, of 1, 2 and 6 nanomaggies, on the same sky."""
+    for run, field, value in [(94, 11, 1.0), (94, 12, 2.0), (95, 11, 6.0)]:
+        frame = Frame(run, 1, field, "r")
+        write_frame(tmp_path / "mirror" / frame.name.removesuffix(".bz2"), value, frame)
+    table = write(tmp_path / "p.csv", [(180.0, 30.0)])
+    expected = {"median keep": (2.0, 3), "mean keep": (3.0, 3), "median trim": (3.5, 2), "mean trim": (3.5, 2)}
+    for words, (value, frames) in expected.items():
+        stack, overlap_rows = words.split()
+        out = tmp_path / f"{stack}-{overlap_rows}.zarr"
+        options = ["--stack", stack, "--overlap-rows", overlap_rows, "--out", str(out)]
+        assert main(["cutouts", table, "--frames", str(tmp_path / "mirror"), *options]) == 0
+        assert open_store(out)["depth"][0, 2] == frames
+        np.testing.assert_allclose(open_store(out)["flux"][0, :, :, 2], value, rtol=1e-5)
+    with pytest.raises(SystemExit):
+        main(["cutouts", table, "--frames", str(tmp_path / "mirror"), "--out", "no.zarr", "--stack", "mode"])
+    assert "choose from" in capsys.readouterr().err
+
+
 def test_mirror_of_links_is_searched_once(tmp_path, folder):
     mirror = tmp_path / "mirror"
     mirror.mkdir()

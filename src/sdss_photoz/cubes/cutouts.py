@@ -11,18 +11,19 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.frame import read_wcs, same_content
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.reading import reading_order
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.store import (
     CUBE,
-    PRECISIONS,
     chunk_rows,
     create_store,
     keep_digests,
@@ -35,6 +36,7 @@ from sdss_photoz.sample.linking import unit_vectors
 from sdss_photoz.survey import BANDS, Frame
 
 REACH = 0.2  # degrees: half a frame's diagonal, half a grid's, and what the bands of a field may differ by
+CHOICES = ("stack", "overlap_rows", "precision")
 SHARD = 2048  # galaxies: 168 MB
 ROOM = 3e9  # bytes of resampled images held at a time: beyond it frames are read once more
 
@@ -44,15 +46,17 @@ def add_arguments(parser) -> None:
     parser.add_argument("positions", metavar="POSITIONS", help="CSV or parquet table with columns ra, dec (degrees)")
     parser.add_argument("--frames", required=True, metavar="FOLDER", help="folder that holds corrected frames")
     parser.add_argument("--out", required=True, metavar="STORE", help="Zarr store to make; must not exist")
-    parser.add_argument("--threads", type=int, default=1, help="threads that decompress (default 1)")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="numbers of the store (default float32)"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="threads that decompress and resample (default 1)")
+    for key in CHOICES:  # as in the block cubes of the configuration
+        field = Cubes.model_fields[key]
+        options = {"choices": get_args(field.annotation), "default": field.default}
+        options["help"] = f"{field.description} Default {field.default}."
+        parser.add_argument(f"--{key.replace('_', '-')}", **options)
 
 
 def main(arguments) -> None:
     """Run ``sdss-photoz cutouts``."""
-    options = {"threads": arguments.threads, "precision": arguments.precision}
+    options = {key: getattr(arguments, key) for key in ("threads", *CHOICES)}
     depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, **options)
     covered = np.count_nonzero(depth, axis=0)
     counts = ", ".join(f"{band} {count}" for band, count in zip(BANDS, covered, strict=True))
@@ -91,7 +95,16 @@ def _check_columns(positions: pd.DataFrame, name) -> None:
             )
 
 
-def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1, precision: str = "float32") -> np.ndarray:
+def cutouts(
+    positions: pd.DataFrame,
+    frames,
+    out,
+    threads: int = 1,
+    *,
+    stack: str = "median",
+    overlap_rows: str = "keep",
+    precision: str = "float32",
+) -> np.ndarray:
     """Make a store of cubes for any positions from any folder of corrected frames.
 
     Parameters
@@ -104,7 +117,11 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1, precision: s
     out : str or Path
         Store to make, whole or not at all.
     threads : int
-        Threads that decompress.
+        Threads that decompress and resample; their number changes no bit.
+    stack : {"median", "mean"}
+        What a pixel takes from the frames that cover it.
+    overlap_rows : {"keep", "trim"}
+        Whether each field of a run counts on the rows that it shares with the next, or only the first.
     precision : {"float32", "float16", "bits10"}
         Numbers of the store: see :func:`sdss_photoz.cubes.store.create_store`.
 
@@ -146,7 +163,8 @@ def cutouts(positions: pd.DataFrame, frames, out, threads: int = 1, precision: s
         create_store(store, table, chunks, precision=precision)
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
-        stack_cubes(ra, dec, reading_order(overlaps, ROOM), only_copy, flux, depth, threads=threads)
+        how = {"stack": stack, "overlap_rows": overlap_rows, "threads": threads}
+        stack_cubes(ra, dec, reading_order(overlaps, ROOM), only_copy, flux, depth, **how)
         group = open_store(store)
         digests = []
         for chunk in progress(range(chunks), unit="shard", label="writing"):
