@@ -172,3 +172,14 @@ def test_reader_that_gives_up_stops_threads_that_wait_for_room(tmp_path, archive
 def test_no_frames_make_no_folder(tmp_path, archive):
     with scratch(tmp_path / "s", archive, []):
         assert not (tmp_path / "s").exists()
+
+
+def test_frame_that_is_read_twice_is_fetched_twice_and_gone_each_time(tmp_path, archive):
+    for frame in FRAMES[:3]:
+        archive.add(frame)
+    order = [*FRAMES[:3], *FRAMES[:3]]
+    with scratch(tmp_path / "s", archive, order) as source:
+        wait_for(lambda: len(archive.asked) == 6)  # the second ones are here before the first ones are read
+        found = [read(source, frame) for frame in order]
+        assert size(tmp_path / "s") == 0
+    assert found[:3] == found[3:] == [archive.files[f"/sas/{frame.path()}"] for frame in order[:3]]

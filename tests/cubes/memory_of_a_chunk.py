@@ -2,8 +2,8 @@
 
     python -m tests.cubes.memory_of_a_chunk FRAME GALAXIES DEPTH BANDS MEMORY_GB
 
-One frame stands for all of them, and all galaxies lie on it: every image of a band is held at a time, which is more than
-a real chunk needs.
+One frame stands for all of them, and all galaxies lie on it: every image of a band is held at a time, which is more
+than a real chunk needs.
 """
 
 import json

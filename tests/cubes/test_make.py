@@ -49,12 +49,13 @@ def overlap_table(n=5, frames=ALL):
     return pd.DataFrame([{"galaxy": k, **frame._asdict()} for k in range(n) for frame in frames])
 
 
-def run(tmp_path, sky, table, overlaps, listed=None, n=None, chunks=1, chunk=0):
+def run(tmp_path, sky, table, overlaps, listed=None, n=None, chunks=1, chunk=0, **settings):
     store, n = tmp_path / "cubes.zarr", n or len(table)
     create_store(store, galaxies(n), chunks)
     sas = sky.as_uri()
     listed = manifest(overlaps, sas=sas, mirror=tmp_path / "mirror") if listed is None else listed
-    return store, make_chunk(table, overlaps, listed, store, chunk, sas=sas, mirror=tmp_path / "mirror")
+    places = {"sas": sas, "mirror": tmp_path / "mirror"}
+    return store, make_chunk(table, overlaps, listed, store, chunk, **places, **settings)
 
 
 @pytest.fixture
@@ -285,6 +286,48 @@ def test_galaxy_is_stacked_and_let_go_as_soon_as_its_last_frame_was_read(sky, mo
     made = stack_cubes(np.full(7, 180.0), np.full(7, 30.0), overlaps, copies, flux, depth)
     assert made.frames[:, 2].tolist() == [1, 2, 2, 2, 2, 2, 1]
     assert events == [event for k in range(6) for event in (f"read {11 + k}", "stack")] + ["stack"]
+
+
+def test_parts_of_a_chunk_give_its_bytes_and_its_table(tmp_path, sky, served, monkeypatch):
+    """With no room at all each galaxy is a part, and frames that are not kept are fetched for each."""
+    store, quality = run(tmp_path / "whole", sky, galaxies(), overlap_table())
+    monkeypatch.setattr(make, "_room_for_layers", lambda *_: 0.0)
+    parts, of_parts = run(tmp_path / "parts", sky, galaxies(), overlap_table())
+    fetched, of_fetched = run_served(tmp_path / "fetched", served, later(overlap_table()))
+    assert len(served.asked) == 5 * len(ALL)
+    assert shard_files(store, 0)[0].read_bytes() == shard_files(parts, 0)[0].read_bytes() == fetched
+    pd.testing.assert_frame_equal(quality, of_parts)
+    pd.testing.assert_frame_equal(quality, of_fetched)
+    assert not (tmp_path / "fetched" / "scratch").exists()
+
+
+def test_threads_change_no_byte(tmp_path, sky):
+    store, _ = run(tmp_path / "one", sky, galaxies(), overlap_table())
+    other, _ = run(tmp_path / "three", sky, galaxies(), overlap_table(), threads=3)
+    assert shard_files(store, 0)[0].read_bytes() == shard_files(other, 0)[0].read_bytes()
+
+
+def test_chunk_that_cannot_be_written_within_its_memory_is_refused_before_any_frame_is_read(tmp_path, sky):
+    with pytest.raises(
+        UserError, match=r"chunk 0 has 5 galaxies, .* cubes.memory_gb is 0.4: raise it, or"
+    ):
+        run(tmp_path, sky, galaxies(), overlap_table(), memory_gb=0.4)
+
+
+@pytest.mark.parametrize(("rows", "rule", "expected"), [
+    ("keep", "median", MIDDLE), ("trim", "median", (LOW + MIDDLE) / 2), ("keep", "mean", (LOW + MIDDLE + HIGH) / 3),
+    ("trim", "mean", (LOW + MIDDLE) / 2),
+])  # fmt: skip
+def test_two_fields_of_one_run_vote_twice_or_once(tmp_path, write_frame, rows, rule, expected):
+    """Against a third run, on a sky where each frame has its own value."""
+    frames = [Frame(94, 1, 11, "r"), Frame(94, 1, 12, "r"), Frame(125, 1, 40, "r")]
+    for frame, value in zip(frames, (LOW, HIGH, MIDDLE), strict=True):
+        write_frame(tmp_path / "sas" / frame.path(), value, frame)
+    overlaps = overlap_table(frames=frames[::-1])
+    store, quality = run(tmp_path, tmp_path / "sas", galaxies(), overlaps, stack=rule, overlap_rows=rows)
+    np.testing.assert_allclose(open_store(store)["flux"][..., 2], expected, rtol=1e-5)
+    assert (open_store(store)["depth"][:, 2] == (3 if rows == "keep" else 2)).all()
+    assert set(quality["used_r"]) == {"94-1-11 94-1-12 125-1-40" if rows == "keep" else "94-1-11 125-1-40"}
 
 
 def test_overlaps_are_grouped_along_the_galaxies():
