@@ -308,9 +308,7 @@ def test_threads_change_no_byte(tmp_path, sky):
 
 
 def test_chunk_that_cannot_be_written_within_its_memory_is_refused_before_any_frame_is_read(tmp_path, sky):
-    with pytest.raises(
-        UserError, match=r"chunk 0 has 5 galaxies, .* cubes.memory_gb is 0.4: raise it, or"
-    ):
+    with pytest.raises(UserError, match=r"chunk 0 has 5 galaxies, .* cubes.memory_gb is 0.4: raise it, or"):
         run(tmp_path, sky, galaxies(), overlap_table(), memory_gb=0.4)
 
 
