@@ -41,9 +41,10 @@ def asked(workflow, place):
     (place / "Snakefile").write_text(
         f"include: {str(ROOT / 'Snakefile')!r}\nfor each in workflow.rules:\n    each.message = None\n"
     )
-    command = workflow.command("all", "-n", "--forcerun", "download_frames")
+    command = workflow.command("-n", "all", "--forcerun", "download_frames")
     command[command.index("--snakefile") + 1] = str(place / "Snakefile")
-    told = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    told = done.stdout + done.stderr
     jobs = re.findall(
         r"^rule (\w+):\n(?:    .*\n)*?    wildcards: chunk=(\d+)\n    resources: (.*)", told, re.MULTILINE
     )
