@@ -17,7 +17,7 @@ from sdss_photoz.embedded import build, render
 from sdss_photoz.embedded.database import write_catalog
 from sdss_photoz.embedded.scene import draw_scenes
 from sdss_photoz.files import sha256
-from sdss_photoz.sample.footprint import FIELD_MARGIN, overlapping_frames
+from sdss_photoz.sample.footprint import FRAME_MARGIN, overlapping_frames
 from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, Frame
 
 TINY = Embedded(seed=3, fields=2, visits=2, galaxies_per_field=20)
@@ -164,7 +164,7 @@ def test_suspect_strip_is_too_faint_in_one_band_by_three_hundredths(sky):
 def test_footprints_from_the_queried_fields_are_those_of_the_headers_in_every_band_and_run(sky, tmp_path):
     """Catalogue, query, each band's terms and formula, against the 4,096 pixels of each grid by astropy.wcs."""
     write_catalog(tmp_path / "catalog.duckdb", sky[1], sky[2], TINY.seed)
-    fields = query_fields(Archive(), tmp_path / "catalog.duckdb")
+    fields = query_fields(Archive(), tmp_path)
     headers = {}
     for field, band in itertools.product(fields.itertuples(), BANDS):
         frame = Frame(field.run, field.camcol, field.field, band)
@@ -197,10 +197,10 @@ def test_footprints_from_the_queried_fields_are_those_of_the_headers_in_every_ba
             covered += inside >= 0
             assert inside < 0 or (galaxy, *key) in listed
             vain += inside < 0 and (galaxy, *key) in listed
-            assert inside > -(FIELD_MARGIN + 0.1) or (galaxy, *key) not in listed  # headers are a fit to 0.1 pixel
+            assert inside > -(FRAME_MARGIN + 0.1) or (galaxy, *key) not in listed  # headers are a fit to 0.1 pixel
     print(f"{covered} frames cover a pixel of a grid, none missed; {vain} listed that miss it by a fraction of a pixel")
     assert covered > 500
-    assert vain < 0.03 * covered
+    assert vain < 0.06 * covered  # of positions that were put where grids begin to miss a frame
     by_run = found.groupby(["galaxy", "band", "run"])["field"].nunique()
     assert (by_run.groupby("band").max() == 2).all()  # adjacent fields
     assert (by_run.groupby(["galaxy", "band"]).size().groupby("band").max() == 2).all()  # both runs of the patch

@@ -96,7 +96,7 @@ def test_no_real_frame_is_missed_and_none_listed_that_adds_no_pixel(real_frames)
             truth = any_pixel(x, y)
             listed += truth
             missed += truth and index not in mine
-            extra += index in mine and not any_pixel(x, y, footprint.FIELD_MARGIN + footprint.FRAME_MARGIN)
+            extra += index in mine and not any_pixel(x, y, 2 * footprint.FRAME_MARGIN)
     print(f"{listed} of {40 * len(real_frames)} grids touch their frame: {missed} missed, {extra} listed in vain")
     assert listed > 300
     assert (missed, extra) == (0, 0)
@@ -144,8 +144,8 @@ def test_single_precision_terms_stay_within_their_margin(shared_data, real_frame
     x, y = np.meshgrid(np.linspace(0, NX, 20), np.linspace(0, NY, 20))
     ra, dec = wcs.all_pix2world(x.ravel(), y.ravel(), 0)
     pixels = grid_on_frame(ra, dec, node, incl, rounded)[:, 0]
-    assert np.abs(pixels - np.stack([x.ravel(), y.ravel()], axis=1)).max() < footprint.FIELD_MARGIN
-    assert np.spacing(np.float32(359.9)) / 2 / PIXEL + 0.05 < footprint.FIELD_MARGIN
+    assert np.abs(pixels - np.stack([x.ravel(), y.ravel()], axis=1)).max() < footprint.FRAME_MARGIN
+    assert np.spacing(np.float32(359.9)) / 2 / PIXEL + 0.05 < footprint.FRAME_MARGIN
 
 
 def fields_anywhere(count, rng, node=None, incl=None, mu=None, nu=None):

@@ -15,8 +15,9 @@ from sdss_photoz.sample.linking import unit_vectors
 from sdss_photoz.survey import BANDS, CUBE_SIZE, FRAME_SHAPE, PIXEL_SCALE
 
 TERMS = ("a", "b", "c", "d", "e", "f")
-FRAME_MARGIN = 0.2  # pixels: the TAN headers of 19 real frames differ from their great-circle terms by up to 0.11
-FIELD_MARGIN = 0.35  # pixels: table Field holds the terms in single precision, 0.14 pixels at mu = 360 degrees
+# Pixels: TAN headers of 19 real frames differ from their great-circle terms by up to 0.11; the archive has the terms in
+# single precision, 0.14 pixels at mu = 360 degrees, and its services print those with seven digits, 0.45 pixels.
+FRAME_MARGIN = 0.75
 BAND_MARGIN = 20.0  # pixels: bands lie up to 13 pixels from r in the 815 fields of run 3900 camcol 6; a margin for all
 NEEDED = ("run", "camcol", "field", "node", "incl", *TERMS)
 CONDITIONS = [f"{name}_{band}" for name in ("psfWidth", "sky") for band in BANDS]  # arcsec, nanomaggies / arcsec^2
@@ -139,7 +140,7 @@ def _band_terms(fields, band):
         if all(f"{term}_{band}" in fields for term in TERMS):
             own = np.stack([fields[f"{term}_{band}"].to_numpy(float) for term in TERMS])
             known = (np.isfinite(own) & (own > -9000)).all(axis=0)  # the archive's -9999 is no term
-            terms, margin = np.where(known, own, terms), np.where(known, FIELD_MARGIN, margin)
+            terms, margin = np.where(known, own, terms), np.where(known, FRAME_MARGIN, margin)
     return terms, margin
 
 
@@ -204,8 +205,8 @@ def overlapping_frames(ra, dec, fields) -> pd.DataFrame:
     """All frames that add a pixel to each galaxy's cube.
 
     No frame is missed. A frame that adds no pixel is listed only where the grid misses it by less than `FRAME_MARGIN`
-    (r band), `FIELD_MARGIN` (bands with own terms in `fields`) or `BAND_MARGIN` pixels (bands without), or by less than
-    the field's own margin.
+    (r band, and bands with own terms in `fields`) or `BAND_MARGIN` pixels (bands without), or by less than the field's
+    own margin.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 -- Where each field lies: great circle (node, incl) and the terms of mu = a + b row + c col, nu = d + e row + f col
--- (degrees), from Frame for the r band in double precision and from Field for each band in single precision; and its
+-- (degrees), from Frame for the r band and from Field for each band (single precision); and its
 -- seeing (psfWidth, arcsec) and sky (nanomaggies per square arcsec), which the quality tables of the cubes give.
 SELECT fr.fieldID, fr.run, fr.camcol, fr.field, fr.stripe, fr.strip, fr.node, fr.incl,
   fr.a, fr.b, fr.c, fr.d, fr.e, fr.f,
