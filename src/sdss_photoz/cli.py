@@ -11,6 +11,7 @@ from sdss_photoz.errors import UserError
 COMMANDS = {
     "plan": ("sdss_photoz.plan", "say what a run will take before anything is spent"),
     "cutouts": ("sdss_photoz.cubes.cutouts", "make cubes for a table of positions from a folder of frames"),
+    "predict": ("sdss_photoz.predict", "redshifts of galaxies without spectra, by a finished run's networks"),
     "verify": ("sdss_photoz.cubes.verify", "check that a store of cubes is whole"),
     "serve": ("sdss_photoz.embedded.serve", "serve the archive of an embedded run over HTTP"),
     "evaluate": ("sdss_photoz.evaluation.table", "score the redshifts of any table"),

@@ -21,6 +21,30 @@ def save_model(path, weights: dict[str, torch.Tensor], description: dict) -> Non
         save_file(weights, part, metadata={KEY: json.dumps(description, sort_keys=True)})
 
 
+def describe_model(path) -> dict:
+    """Read what a model file says of its network: the description of `save_model`.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing or damaged, or describes no network.
+    """
+    description = _read(path, weights=False)[0]
+    if lacking := {"network", "bins", "stretch"} - description.keys():
+        raise UserError(f"{path} does not tell its {', '.join(sorted(lacking))}: give a model of a finished run.")
+    return description
+
+
+def _read(path, weights: bool = True) -> tuple[dict, dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            names = file.keys() if weights else ()
+            return description, {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is not a whole model file ({error}): delete it and train again.") from None
+
+
 def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
     """Read a trained network.
 
@@ -39,14 +63,9 @@ def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
     Raises
     ------
     UserError
-        Where the file is missing, damaged, or holds another network, other bins or another stretch.
+        Where the file is missing, damaged, or holds another network, other layers, other bins or another stretch.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is not a whole model file ({error}): delete it and train again.") from None
+    description, weights = _read(path)
     found = tuple(description.get(key) for key in ("network", "bins", "stretch"))
     if found != (network, bins, stretch):
         raise UserError(
@@ -54,5 +73,11 @@ def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
             f"bins and stretch {stretch} is expected: give the settings that it was trained with, or train again."
         )
     module = build(network, bins)
-    module.load_state_dict(weights)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(
+            f"{path} holds weights of other layers than {network} has in this version: train again, or use the version "
+            "that trained it."
+        ) from None
     return module.eval()

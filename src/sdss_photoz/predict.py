@@ -1,0 +1,371 @@
+"""Redshifts of galaxies without spectra, by the networks of a finished run.
+
+RUN is the run's results folder, results/<run>. POSITIONS is a CSV or parquet table with columns ra, dec (degrees) and
+ebv (E(B-V), mag) or extinction_r (mag), of which E(B-V) is then a 2.285th. Cubes are cut from the frames in MIRROR as
+`sdss-photoz cutouts` does; every network of every fold of the trial sees each of them. The parquet table TABLE has all
+columns of POSITIONS, redshifts, flags and distributions: docs/evaluation.md names them.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from scipy.spatial import cKDTree
+from torch import nn
+
+from sdss_photoz import files
+from sdss_photoz.config import Cubes
+from sdss_photoz.cubes.cutouts import cutouts, read_positions
+from sdss_photoz.cubes.store import CUBE, load_cubes, open_store
+from sdss_photoz.errors import UserError
+from sdss_photoz.evaluation import domain, pdfs
+from sdss_photoz.evaluation.neighbours import ONE_GALAXY, has_brighter_beside, has_position_beside
+from sdss_photoz.progress import progress
+from sdss_photoz.sample.linking import unit_vectors
+from sdss_photoz.survey import EXTINCTION_PER_EBV
+from sdss_photoz.training.data import selection
+from sdss_photoz.training.device import claim, cpu_threads
+from sdss_photoz.training.model import describe_model, load_model
+from sdss_photoz.training.predict import PIECE, predict_cubes
+from sdss_photoz.training.stretch import stretch
+
+BYTES = 2 * 4 * int(np.prod(CUBE))  # of disk a position, until the output is written: its cube, and the store's copy
+CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that a store does not tell
+PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
+FLAGS = [*domain.FLAGS, "members_disagree", "neighbour", "in_training"]
+
+
+class Trial(NamedTuple):
+    """What a finished run knows of one trial.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    models : dict
+        File of each network, by its name: ``fold_0_member_0``, …
+    trained : DataFrame
+        The galaxies that trained or validated some of its networks.
+    store : Path
+        The run's cubes.
+    selection : str
+        Digest of the selection that the cubes belong to.
+    """
+
+    name: str
+    models: dict[str, Path]
+    trained: pd.DataFrame
+    store: Path
+    selection: str
+
+
+class Ensemble(NamedTuple):
+    """All networks of a trial, by their names, and what they expect."""
+
+    networks: dict[str, nn.Module]
+    bins: int
+    stretch: str
+
+
+def add_arguments(parser) -> None:
+    """Add the words of ``sdss-photoz predict`` to an argparse parser."""
+    parser.add_argument("run", metavar="RUN", help="results folder of a finished run, results/<run>")
+    parser.add_argument("positions", metavar="POSITIONS", help="CSV or parquet table with ra, dec, and ebv")
+    parser.add_argument("--frames", required=True, metavar="MIRROR", help="folder that holds corrected frames")
+    parser.add_argument("--out", required=True, metavar="TABLE", help="parquet table to write; must not exist")
+    parser.add_argument("--trial", help="trial of the run (default: the only one)")
+    for key in CUT_AS:
+        field = Cubes.model_fields[key]
+        options = {"choices": get_args(field.annotation), "default": field.default}
+        options["help"] = f"cubes.{key} of the run. {field.description} Default {field.default}."
+        parser.add_argument(f"--{key.replace('_', '-')}", **options)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (default: this machine's cores)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where networks are computed")
+
+
+def main(arguments) -> None:
+    """Run ``sdss-photoz predict``."""
+    options = {key: getattr(arguments, key) for key in ("trial", "threads", "device", *CUT_AS)}
+    positions = read_positions(arguments.positions)
+    table = predict(arguments.run, positions, arguments.frames, arguments.out, **options)
+    known = table["has_frames"]
+    counts = ", ".join(f"{flag} {np.count_nonzero(table[flag] & known)}" for flag in FLAGS)
+    partial = np.count_nonzero(known & ~table["complete"])
+    print(
+        f"{arguments.out}: {np.count_nonzero(known)} redshifts; {counts}, partly covered {partial}; "
+        f"{np.count_nonzero(~known)} positions lack a frame in some band and have none"
+    )
+
+
+def predict(
+    run,
+    positions: pd.DataFrame,
+    frames,
+    out,
+    trial: str | None = None,
+    *,
+    stack: str = "median",
+    overlap_rows: str = "keep",
+    threads: int = 1,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Predict the redshifts of any positions with a finished run's networks.
+
+    Parameters
+    ----------
+    run : str or Path
+        Results folder of the run.
+    positions : DataFrame
+        ra, dec (degrees); ebv or extinction_r (mag); dered_petro_r (mag), where there is one, decides ``outside_r``.
+        All columns are carried into the output.
+    frames : str or Path
+        Folder of corrected frames, as for :func:`sdss_photoz.cubes.cutouts.cutouts`.
+    out : str or Path
+        Parquet table to write, whole or not at all. The cubes lie beside it until it is written.
+    trial : str, optional
+        The trial whose networks predict; needed where the run has several.
+    stack, overlap_rows : str
+        How the run's own cubes were stacked: see :func:`sdss_photoz.cubes.cutouts.cutouts`.
+    threads : int
+        Threads that decompress, resample, and compute networks on a CPU.
+    device : {"auto", "cpu", "cuda"}
+        Where networks are computed: see :func:`sdss_photoz.training.device.claim`.
+
+    Returns
+    -------
+    DataFrame
+        The output but for its column ``pdf``, in the order of `positions`.
+
+    Raises
+    ------
+    UserError
+        Where the run is not finished or its trial unknown, models are damaged or of different networks, a column is
+        missing, a value is no number, the frames are none, or the output exists or cannot be made.
+    """
+    out = Path(out)
+    _check_output(out)
+    _check_columns(positions)
+    ebv = reddening(positions)
+    trial = find_trial(run, trial)
+    ensemble = load_ensemble(trial.models)
+    each = [f"z_phot_{name}" for name in trial.models]
+    if taken := [name for name in (*PREDICTED, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
+        raise UserError(f"the table of positions has a column {taken[0]!r}, as the output has: rename it.")
+    limits = domain.training_limits(trial.trained, trial.store, trial.selection)
+    with _room_for_cubes(out, len(positions)) as folder:
+        store = folder / "cubes.zarr"
+        how = {"stack": stack, "overlap_rows": overlap_rows}
+        depth = cutouts(positions[["ra", "dec"]], frames, store, threads, **how)
+        with claim(device) as place, cpu_threads(threads):
+            found, pdf = _look_at_cubes(store, ebv, depth, ensemble, place)
+    ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
+    petrosian = pd.to_numeric(positions[domain.PETROSIAN], errors="coerce") if domain.PETROSIAN in positions else None
+    flags = domain.outside(found[limits.columns.intersection(found.columns)], limits, petrosian)
+    flags["members_disagree"] = found["members_disagree"]
+    flags["neighbour"] = found["brighter_beside"] | has_position_beside(ra, dec)
+    flags["in_training"] = _near(ra, dec, trial.trained)
+    parts = [found[PREDICTED], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
+    table = pd.concat([positions.reset_index(drop=True), *parts], axis=1)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), ensemble.bins)
+    with files.whole(out) as part:
+        pq.write_table(pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column), part)
+    return table
+
+
+def _check_output(out: Path) -> None:
+    if out.suffix != ".parquet":
+        raise UserError(f"--out is {out}, but a parquet table is written: give a name that ends in .parquet.")
+    if out.exists():
+        raise UserError(f"{out} exists already: give another --out, or remove it first.")
+
+
+def _check_columns(positions: pd.DataFrame) -> None:
+    _check_numbers(positions, ["ra", "dec"])
+    try:
+        pa.Table.from_pandas(positions, preserve_index=False)  # not found out after hours
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(
+            f"the table of positions cannot be carried into a parquet table ({' '.join(str(error).split())}): give "
+            "columns of different names, each with values of one kind."
+        ) from None
+
+
+def _check_numbers(positions: pd.DataFrame, columns, least: float = -np.inf) -> None:
+    """Refuse values that are no numbers, or below the least: rows are counted from 1."""
+    for column in columns:
+        values = pd.to_numeric(positions[column], errors="coerce").to_numpy(np.float64)
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= least)))
+        if bad.size:
+            raise UserError(
+                f"column {column!r} of the table of positions holds {bad.size} values that are missing"
+                f"{', negative' if least == 0 else ''} or no numbers, the first in row {bad[0] + 1} "
+                f"({positions[column].iloc[bad[0]]}): correct or drop those rows."
+            )
+
+
+def reddening(positions: pd.DataFrame) -> np.ndarray:
+    """E(B-V) of each position, (position,) float64, mag: its column ebv, else extinction_r / 2.285.
+
+    Raises
+    ------
+    UserError
+        Where the table has neither, or a value is negative or no number.
+    """
+    for column, unit in (("ebv", 1.0), ("extinction_r", EXTINCTION_PER_EBV["r"])):
+        if column in positions:
+            _check_numbers(positions, [column], least=0)
+            return (pd.to_numeric(positions[column]) / unit).to_numpy(np.float64)
+    raise UserError(
+        "the table of positions has neither a column 'ebv' nor 'extinction_r', but the networks need the reddening of "
+        f"each galaxy: add E(B-V) in mag, or the extinction in r, of which it is a {EXTINCTION_PER_EBV['r']}th."
+    )
+
+
+def find_trial(run, name: str | None = None) -> Trial:
+    """Read what a finished run knows of one of its trials.
+
+    Parameters
+    ----------
+    run : str or Path
+        Results folder of the run.
+    name : str, optional
+        Name of the trial; that of the only one by default.
+
+    Raises
+    ------
+    UserError
+        Where there is no such run, it is not finished, or has no such trial or several.
+    """
+    run = Path(run)
+    known = sorted(path.stem.removeprefix("folds-") for path in run.glob("sample/folds-*.parquet"))
+    if not known:
+        raise UserError(f"{run} is not the results folder of a run: give results/<run> of a finished one.")
+    if name is None and len(known) > 1:
+        raise UserError(f"{run} has the trials {', '.join(known)}: choose one with --trial.")
+    name = known[0] if name is None else name
+    if name not in known:
+        raise UserError(f"{run} has no trial {name!r}, but {', '.join(known)}: choose one of them with --trial.")
+    scored = run / "evaluation" / name / "photoz.parquet"
+    store = run / "cubes.zarr"
+    for needed in (scored, store):
+        if not needed.exists():
+            raise UserError(f"{run} is not finished, for {needed} is missing: run its workflow to the end first.")
+    folds = pd.read_parquet(run / "sample" / f"folds-{name}.parquet")
+    galaxies = pd.read_parquet(run / "sample" / "galaxies.parquet")
+    count = sum(re.fullmatch(r"role_\d+", column) is not None for column in folds)
+    members = [m[1] for m in (re.fullmatch(r"z_phot_member_(\d+)", c) for c in pq.read_schema(scored).names) if m]
+    models = {
+        f"fold_{fold}_member_{member}": run / "training" / name / f"fold-{fold}" / f"member-{member}.safetensors"
+        for fold in range(count)
+        for member in members
+    }
+    return Trial(name, models, domain.training_galaxies(galaxies, folds), store, selection(galaxies))
+
+
+def load_ensemble(models: dict[str, Path]) -> Ensemble:
+    """Load all networks of a trial; the first says what the others must be.
+
+    Raises
+    ------
+    UserError
+        Where a file is missing or damaged, or holds another network, bins or stretch than the first.
+    """
+    first = describe_model(next(iter(models.values())))
+    kind = {key: first[key] for key in ("network", "bins", "stretch")}
+    networks = {name: load_model(path, **kind) for name, path in models.items()}
+    return Ensemble(networks, kind["bins"], kind["stretch"])
+
+
+@contextmanager
+def _room_for_cubes(out: Path, count: int) -> Iterator[Path]:
+    """A folder beside the output that goes when the block ends, on a disk with room for its cubes."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
+    try:
+        if (free := shutil.disk_usage(folder).free) < count * BYTES:
+            raise UserError(
+                f"{out.parent} has {free / 1e9:.1f} GB free, but the cubes of {count} positions take "
+                f"{count * BYTES / 1e9:.1f} GB there until {out.name} is written: make room, or give fewer positions."
+            )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _look_at_cubes(store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: Ensemble, device):
+    """What the networks say of each cube, and what is measured on it; and the distributions (galaxy, bin) float32."""
+    group = open_store(store)
+    networks = {name: network.to(device) for name, network in ensemble.networks.items()}
+    tables, means = [], []
+    with progress(total=len(ebv), unit="galaxy", label="predicting") as bar:
+        for start in range(0, len(ebv), PIECE):
+            rows = np.arange(start, min(start + PIECE, len(ebv)))
+            cubes = load_cubes(store, rows)
+            coverage = np.isfinite(group["flux"][rows[0] : rows[-1] + 1]).mean(axis=(1, 2)).min(axis=1)
+            seen = _stretched(cubes, ensemble.stretch)  # once for all networks
+            reddening = ebv[rows].astype(np.float32)
+            members = {
+                name: predict_cubes(network, seen, reddening, "none", device) for name, network in networks.items()
+            }
+            table, mean = combine(members)
+            table["has_frames"], table["complete"] = coverage > 0, coverage >= 1
+            table.loc[~table["has_frames"], table.columns[:-2]] = np.nan
+            mean[~table["has_frames"]] = np.nan
+            table["members_disagree"] = table["z_phot_scatter"] > table.pop("half_width")
+            table["brighter_beside"] = has_brighter_beside(cubes)
+            tables.append(pd.concat([table, domain.measure(cubes, ebv[rows], depth[rows])], axis=1))
+            means.append(mean.astype(np.float32))
+            bar.update(len(rows))
+    return pd.concat(tables, ignore_index=True), np.concatenate(means)
+
+
+def _stretched(cubes: np.ndarray, kind: str) -> np.ndarray:
+    pieces = np.split(cubes, range(64, len(cubes), 64))  # small ones stay in the processor's cache
+    return np.concatenate([stretch(torch.from_numpy(piece), kind).numpy() for piece in pieces])
+
+
+def combine(members: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Average the distributions of an ensemble as the evaluation does.
+
+    Parameters
+    ----------
+    members : dict
+        (galaxy, bin) probabilities by each network's name.
+
+    Returns
+    -------
+    DataFrame
+        A row for each galaxy: z_phot, width_68, width_90 of the average; z_phot_scatter, the standard deviation of the
+        members' redshifts; half_width, half the mean of their widths at 68 %; z_phot_{name} of each.
+    ndarray
+        (galaxy, bin) float64: the average.
+    """
+    mean = pdfs.average(list(members.values()))
+    each = {f"z_phot_{name}": pdfs.point_estimate(pdf) for name, pdf in members.items()}
+    table = {
+        "z_phot": pdfs.point_estimate(mean),
+        "width_68": pdfs.width(mean, 0.68),
+        "width_90": pdfs.width(mean, 0.90),
+        "z_phot_scatter": np.std(list(each.values()), axis=0),
+        "half_width": np.mean([pdfs.width(pdf, 0.68) for pdf in members.values()], axis=0) / 2,
+    }
+    return pd.DataFrame(table | each), mean
+
+
+def _near(ra, dec, trained: pd.DataFrame) -> np.ndarray:
+    """Whether a position is a training galaxy's: (position,) bool."""
+    tree = cKDTree(unit_vectors(trained["ra"], trained["dec"]))
+    return np.isfinite(tree.query(unit_vectors(ra, dec), distance_upper_bound=np.radians(ONE_GALAXY / 3600))[0])
