@@ -208,7 +208,18 @@ class Training(Block):
     augment: bool = what(True, "Draw one of the eight flips and rotations for each galaxy in each epoch.")
     seed: int = what(1, "Seed of initial weights, order and symmetries, together with fold and member.", ge=0)
     cpu_threads: int = what(1, "Threads of CPU training: another number gives other weights.", ge=1, le=256)
+    outside_bins: Literal["refuse", "clip"] = what(
+        "refuse", "Redshifts outside the bins: refused, or counted in the first or last bin."
+    )
     device: Literal["auto", "cpu", "cuda"] = how("auto", "Where to train; auto: a free GPU where there is one.")
+    residence: Literal["auto", "device", "pinned", "streamed"] = how(
+        "auto",
+        "Where the cubes stay: in the memory of the device; in the machine's; on disk, read in whole chunks, which "
+        "changes the order of the galaxies; auto: the first of these with room.",
+    )
+    scratch: str | None = how(
+        None, "Folder of the float16 copy of the cubes that GPU and streamed training read; none: one of the run."
+    )
     checkpoint_minutes: float = how(
         5.0, "Save a checkpoint at the end of an epoch when this long has passed since the last one.", ge=0
     )

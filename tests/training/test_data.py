@@ -10,7 +10,8 @@ from synthetic_galaxies import draw_population, render
 
 from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.data import bin_of, complete, entropy, gather, load_examples, select
+from sdss_photoz.training.data import complete, load_examples, select
+from sdss_photoz.training.examples import bin_of, entropy, gather
 from sdss_photoz.training.stretch import NOISE, stretch
 
 CPU = torch.device("cpu")
@@ -36,6 +37,13 @@ def test_the_highest_redshift_of_the_sample_falls_into_the_last_bin():
 def test_a_redshift_outside_the_bins_is_refused(z):
     with pytest.raises(UserError, match=r"1 of 2 redshifts are outside the bins' range 0..0.4"):
         bin_of([0.1, z], 180)
+
+
+def test_redshifts_outside_the_bins_count_in_the_outermost_where_they_are_clipped(capsys):
+    assert bin_of([-0.001, 0.1, 0.41, 7.0], 180, "clip").tolist() == [0, 45, 179, 179]
+    assert "3 of 4 redshifts are outside the bins' range 0..0.4" in capsys.readouterr().err
+    with pytest.raises(UserError, match="what is no number cannot be clipped"):
+        bin_of([0.1, math.nan], 180, "clip")
 
 
 def test_entropy_of_equally_filled_bins_is_the_logarithm_of_their_number():

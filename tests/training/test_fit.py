@@ -13,19 +13,24 @@ import pandas as pd
 import pytest
 import torch
 from synthetic_galaxies import draw_population, render
+from test_watch import events
 
 from sdss_photoz.config import Training
+from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.errors import UserError
-from sdss_photoz.training import fit
-from sdss_photoz.training.data import entropy, gather
+from sdss_photoz.training import fit, jobs
+from sdss_photoz.training.examples import entropy, gather
 from sdss_photoz.training.jobs import train
+from sdss_photoz.training.model import load_model
+from sdss_photoz.training.predict import predict_cubes
 
 QUICK = Training(epochs=12, batch=16, learning_rate=2e-3, device="cpu", checkpoint_minutes=0.0)
 
 
 def _train(run, folder, settings=QUICK, member=0):
     folder.mkdir(exist_ok=True)
-    train(*run, settings, "images", 0, member, folder / "member-0.safetensors", folder / "history.csv")
+    outputs = folder / "member-0.safetensors", folder / "history.csv"
+    train(*run, settings, "images", 0, member, *outputs, scalars=folder / "tensorboard")
     return folder
 
 
@@ -156,6 +161,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
     changed = {
         "network": "inception", "bins": 90, "epochs": 13, "batch": 17, "learning_rate": 1e-3, "schedule": "step",
         "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
+        "outside_bins": "clip",
     }  # fmt: skip
     assert set(changed) == set(Training.what_keys())
 
@@ -198,9 +204,90 @@ def test_a_loss_that_is_no_number_names_the_epoch_the_step_and_the_remedy(tmp_pa
     assert not (tmp_path / "m.safetensors").exists()
 
 
-def test_fewer_galaxies_than_a_batch_are_refused(small_run, tmp_path):
-    with pytest.raises(UserError, match=r"96 training galaxies, fewer than training\.batch, 128"):
+def test_pinned_memory_gives_the_bytes_of_resident_cubes(small_run, undisturbed, tmp_path):
+    settings = QUICK.model_copy(update={"residence": "pinned"})
+    assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
+
+
+def test_a_streamed_training_that_is_stopped_ends_with_the_bytes_of_one_that_is_not(small_run, tmp_path, monkeypatch):
+    settings = QUICK.model_copy(update={"residence": "streamed", "scratch": str(tmp_path / "scratch")})
+    undisturbed = _bytes(_train(small_run, tmp_path / "undisturbed", settings))
+    take_step, taken = fit.train_step, []
+
+    def step_and_signal(*arguments):
+        taken.append(1)
+        if len(taken) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(fit, "train_step", step_and_signal)
+    with pytest.raises(SystemExit):
+        _train(small_run, tmp_path / "stopped", settings)
+    assert _bytes(_train(small_run, tmp_path / "stopped", settings)) == undisturbed
+    assert len(taken) == 6 * 12
+    assert len(list((tmp_path / "scratch").glob("*.npy"))) == 1
+
+
+def test_a_training_can_be_watched_and_shows_each_epoch_once(undisturbed):
+    (path,) = (undisturbed / "tensorboard").iterdir()
+    shown = [event for event in events(path) if event.step]
+    history = pd.read_csv(undisturbed / "history.csv")
+    assert [event.step for event in shown] == history["epoch"].tolist()
+    values = [{value.tag: value.simple_value for value in event.summary.value} for event in shown]
+    assert [value["loss/validation"] for value in values] == pytest.approx(history["validation_loss"].tolist())
+    assert values[-1]["training/seconds_left"] == 0
+    assert all(value["training/galaxies_per_second"] > 0 and 0 < value["validation/sigma_mad"] < 1 for value in values)
+
+
+def test_sigma_mad_and_bias_are_those_of_the_written_networks_distributions(small_run, tmp_path):
+    galaxies, _, store = small_run
+    folder = _train(small_run, tmp_path, QUICK.model_copy(update={"epochs": 1}))
+    (path,) = (folder / "tensorboard").iterdir()
+    shown = {value.tag: value.simple_value for value in events(path)[-1].summary.value}
+    chosen = galaxies[galaxies["row"] % 10 == 3]
+    network = load_model(folder / "member-0.safetensors", "inception_small", 180, "asinh")
+    ebv = chosen["ebv"].to_numpy(np.float32)
+    pdf = predict_cubes(network, load_cubes(store, chosen["row"]), ebv.copy(), "asinh", torch.device("cpu"))
+    z = chosen["z_spec"].to_numpy()
+    dz = (pdf @ ((np.arange(180) + 0.5) / 450) - z) / (1 + z)
+    assert shown["validation/bias"] == pytest.approx(dz.mean(), abs=1e-6)
+    assert shown["validation/sigma_mad"] == pytest.approx(1.4826 * np.median(abs(dz - np.median(dz))), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("residence", "batch", "remedy"),
+    [
+        ("device", 16, "set training.residence to pinned, which frees 8,847,360 bytes, or lower .* from 16 to 8"),
+        ("pinned", 16, "lower training.batch from 16 to 8"),
+        ("pinned", 1, "use a GPU with more memory"),
+    ],
+)  # fmt: skip
+def test_a_full_gpu_says_which_setting_to_lower_and_by_how_much(
+    small_run, tmp_path, monkeypatch, residence, batch, remedy
+):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(fit, "train_step", full)
+    settings = QUICK.model_copy(update={"residence": residence, "batch": batch})
+    with pytest.raises(UserError, match=f"fold 0, member 0: the GPU's memory is full .*: {remedy}\\.$"):
+        _train(small_run, tmp_path, settings)
+
+
+def test_fewer_galaxies_than_a_batch_are_refused_before_any_cube_is_read(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "load_examples", lambda *_, **__: pytest.fail("cubes were read"))
+    with pytest.raises(UserError, match=r"96 training galaxies, fewer than training\.batch, 128: .* to at most 96"):
         _train(small_run, tmp_path, QUICK.model_copy(update={"batch": 128}))
+
+
+def test_redshifts_outside_the_bins_are_refused_or_clipped_as_the_configuration_says(small_run, tmp_path, capsys):
+    galaxies, folds, store = small_run
+    beyond = galaxies.assign(z_spec=galaxies["z_spec"].where(galaxies["row"] != 4, 0.5))
+    settings = QUICK.model_copy(update={"epochs": 1})
+    with pytest.raises(UserError, match=r"1 of 96 redshifts are outside .* or set training.outside_bins to clip"):
+        _train((beyond, folds, store), tmp_path, settings)
+    _train((beyond, folds, store), tmp_path, settings.model_copy(update={"outside_bins": "clip"}))
+    assert "1 of 96 redshifts are outside the bins' range 0..0.4: they count in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("role", ["train", "validation"])

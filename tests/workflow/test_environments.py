@@ -15,6 +15,7 @@ DISTRIBUTIONS = {  # the name of the import: its name on conda-forge and on the 
     "duckdb": ("python-duckdb", "duckdb"),
     "matplotlib": ("matplotlib-base", "matplotlib"),
     "qp": ("qp-prob", "qp-prob"),
+    "tensorboardX": ("tensorboardx", "tensorboardX"),
     "sklearn": ("scikit-learn", "scikit-learn"),
     "torch": ("pytorch", "torch"),
     "yaml": ("pyyaml", "pyyaml"),

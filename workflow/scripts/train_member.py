@@ -9,15 +9,18 @@ from sdss_photoz.stage import stage
 from sdss_photoz.training.jobs import train
 
 with stage(snakemake):
-    trial = snakemake.wildcards.trial
+    trial, fold, member = (snakemake.wildcards[name] for name in ("trial", "fold", "member"))
+    config = check(snakemake.config)
     train(
         pd.read_parquet(snakemake.input.galaxies),
         pd.read_parquet(snakemake.input.folds),
         Path(snakemake.input.store).parent,
-        check(snakemake.config).trial_training(trial),
+        config.trial_training(trial),
         trial,
-        int(snakemake.wildcards.fold),
-        int(snakemake.wildcards.member),
+        int(fold),
+        int(member),
         snakemake.output.model,
         snakemake.output.history,
+        scratch=config.folder / "training" / ".scratch",
+        scalars=config.folder / "logs" / "tensorboard" / trial / f"fold-{fold}" / f"member-{member}",
     )

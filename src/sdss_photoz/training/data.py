@@ -1,48 +1,17 @@
-"""The galaxies of a job: which take part, and their cubes, resident on the device."""
-
-import hashlib
-from dataclasses import dataclass
+"""The galaxies of a job: which take part, and their cubes, read from the run's store."""
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from sdss_photoz.cubes.store import load_cubes, load_depth, selection_digest
+from sdss_photoz.cubes.store import load_cubes, load_depth, open_store, selection_digest
 from sdss_photoz.errors import UserError
-from sdss_photoz.progress import progress
-from sdss_photoz.survey import BANDS, CUBE_SIZE
-from sdss_photoz.training.order import symmetry_table
-from sdss_photoz.training.stretch import stretch
+from sdss_photoz.survey import BANDS
+from sdss_photoz.training.examples import PIECE, Catalogue, Examples, bin_of, entropy, gather
+from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
+from sdss_photoz.training.scratch import float16_copy
 
-Z_MAX = 0.4  # upper edge of the last redshift bin
-FLOAT16_MAX = 65_504.0  # nanomaggies: larger flux overflows float16
-PIECE = 1024  # galaxies read at once: 84 MB
-
-
-def bin_of(z, bins: int) -> np.ndarray:
-    """Redshift bin (n,) int64 of each redshift: bin k holds k 0.4/bins <= z < (k + 1) 0.4/bins, the last also z = 0.4.
-
-    Raises
-    ------
-    UserError
-        Where a redshift is outside 0..0.4 or not a number.
-    """
-    z = np.asarray(z, dtype=np.float64)
-    outside = ~((z >= 0) & (z <= Z_MAX))
-    if outside.any():
-        raise UserError(
-            f"{outside.sum()} of {len(z)} redshifts are outside the bins' range 0..{Z_MAX} (the first is "
-            f"{z[outside][0]:g}): lower sample.z_max, or correct the catalogue."
-        )
-    return np.minimum((z / (Z_MAX / bins)).astype(np.int64), bins - 1)
-
-
-def entropy(labels: np.ndarray) -> float:
-    """Entropy (nat) of the histogram of labels: the loss of a network that knows the prior alone."""
-    share = np.bincount(labels) / len(labels)
-    share = share[share > 0]
-    return float(-(share * np.log(share)).sum())
+__all__ = ["bin_of", "complete", "entropy", "gather", "load_examples", "select", "selection"]
 
 
 def complete(store) -> np.ndarray:
@@ -83,54 +52,22 @@ def selection(galaxies: pd.DataFrame) -> str:
     return selection_digest(galaxies["object_id"], galaxies["ra"], galaxies["dec"], chunks)
 
 
-@dataclass
-class Examples:
-    """Galaxies with their cubes on the device.
-
-    Attributes
-    ----------
-    object_id : ndarray
-        (n,) int64.
-    cubes : Tensor
-        (n, 64 * 64, 5), ready to be turned: stretched float32 on a CPU, nanomaggies in float16 on a GPU.
-    ebv : Tensor
-        (n,) float32, mag.
-    labels : Tensor
-        (n,) int64, redshift bins.
-    stretch : str
-        What remains to be done to the flux of a batch.
-    digest : str
-        SHA-256 of all of the above, as they were read.
-    """
-
-    object_id: np.ndarray
-    cubes: Tensor
-    ebv: Tensor
-    labels: Tensor
-    stretch: str
-    digest: str
-
-    def __post_init__(self):
-        self._turn = torch.from_numpy(symmetry_table(CUBE_SIZE)).to(self.cubes.device)
-
-    def __len__(self) -> int:
-        return len(self.object_id)
-
-    def batch(self, index: Tensor, symmetry: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Cubes (b, 64, 64, 5), stretched and turned, E(B-V) (b,) and labels (b,) of some galaxies."""
-        if symmetry is None:
-            cubes = self.cubes.index_select(0, index)
-        else:
-            pixels = index[:, None] * CUBE_SIZE**2 + self._turn[symmetry]
-            cubes = self.cubes.view(-1, len(BANDS)).index_select(0, pixels.view(-1))
-        cubes = stretch(cubes.view(len(index), CUBE_SIZE, CUBE_SIZE, len(BANDS)), self.stretch)
-        return cubes, self.ebv[index], self.labels[index]
-
-
 def load_examples(
-    galaxies: pd.DataFrame, store, bins: int, kind: str, device: torch.device, digest: str | None = None
+    galaxies: pd.DataFrame,
+    store,
+    bins: int,
+    kind: str,
+    device: torch.device,
+    digest: str | None = None,
+    *,
+    residence: str = "device",
+    scratch=None,
+    outside: str = "refuse",
 ) -> Examples:
-    """Read the cubes of some galaxies once, onto the device.
+    """Put the cubes of some galaxies where a training wants them.
+
+    A CPU trains on the store's own float32 numbers, stretched once. A GPU, and a training that streams from disk, use
+    the float16 copy in `scratch` and stretch each batch.
 
     Parameters
     ----------
@@ -138,67 +75,49 @@ def load_examples(
         With columns object_id, row, ebv and z_spec.
     store : str or Path
         The Zarr store.
-    bins : int
-        Redshift bins.
+    bins, outside : int, str
+        Redshift bins, and what becomes of redshifts outside of them (`examples.bin_of`).
     kind : str
         Stretch of the flux.
     device : torch.device
-        Where the cubes stay.
+        Where the training runs.
     digest : str, optional
         Digest of the selection that the galaxies belong to (`selection`).
+    residence : {"device", "pinned", "streamed"}
+        Where the cubes stay (`residence`).
+    scratch : str or Path
+        Folder of the float16 copy (`scratch.float16_copy`), where one is used.
 
     Raises
     ------
     UserError
-        Where the store belongs to another selection, a cube's value is not finite or overflows, or a galaxy lacks
-        E(B-V) or a redshift.
+        Where the store belongs to another selection, a cube's value is not finite or overflows, a galaxy lacks E(B-V)
+        or a redshift, or `scratch` has no room.
     """
-    read = (load_cubes(store, rows, digest) for rows in _pieces(galaxies["row"].to_numpy()))
-    return gather(galaxies, read, bins, kind, device)
+    rows = galaxies["row"].to_numpy(np.int64)
+    if device.type == "cpu" and residence != "streamed":
+        pieces = (load_cubes(store, rows[start : start + PIECE], digest) for start in range(0, len(rows), PIECE))
+        examples = gather(galaxies, pieces, bins, kind, device, outside)
+        if residence == "pinned":
+            examples.cubes = Pinned(examples.cubes.cubes, np.arange(len(rows)), device)
+        return examples
+    catalogue = Catalogue.of(galaxies, bins, outside)
+    copy, of_cubes = float16_copy(store, scratch, digest)
+    made_of = catalogue.digest()
+    made_of.update(f"{of_cubes} float16 {'streamed' if residence == 'streamed' else ''}".encode() + rows.tobytes())
+    if residence == "device":
+        cubes = Resident(_to_device(copy, rows, device))
+    elif residence == "pinned":
+        cubes = Pinned(torch.from_numpy(copy), rows, device)
+    else:
+        flux = open_store(store)["flux"]
+        cubes = Streamed(copy.filename, copy.offset, rows, flux.chunks[0], flux.shards[0], device)
+    return catalogue.examples(cubes, kind, made_of.hexdigest(), device)
 
 
-def gather(galaxies: pd.DataFrame, cubes, bins: int, kind: str, device: torch.device) -> Examples:
-    """Put cubes, given in pieces in the galaxies' order, on the device; see `load_examples`."""
-    object_id = galaxies["object_id"].to_numpy(np.int64)
-    z, ebv = galaxies["z_spec"].to_numpy(np.float64), galaxies["ebv"].to_numpy(np.float32, copy=True)
-    _refuse(object_id, ~np.isfinite(ebv), "E(B-V) is not a number", "correct the catalogue's column ebv")
-    labels = bin_of(z, bins)
-    on_gpu = device.type != "cpu"
-    resident = torch.empty(
-        len(galaxies), CUBE_SIZE**2, len(BANDS), dtype=torch.float16 if on_gpu else torch.float32, device=device
-    )
-    digest = hashlib.sha256(b"".join(array.tobytes() for array in (object_id, z, ebv)))
-    start = 0
-    for piece in progress(cubes, total=len(_pieces(object_id)), unit="piece", label="reading cubes"):
-        part = slice(start, start + len(piece))
-        bad = ~np.isfinite(piece).all(axis=(1, 2, 3))
-        _refuse(object_id[part], bad, "pixels are not numbers", "delete their chunks of cubes.zarr and rerun")
-        if on_gpu:
-            large = (np.abs(piece) > FLOAT16_MAX).any(axis=(1, 2, 3))
-            _refuse(object_id[part], large, "pixels exceed 65,504 nanomaggies", "drop them from the sample")
-        digest.update(piece.tobytes())
-        flux = torch.from_numpy(piece)
-        for galaxy in range(0, len(piece), 64):  # small pieces stay in the processor's cache
-            some = flux[galaxy : galaxy + 64]
-            some = some if on_gpu else stretch(some, kind)
-            resident[start + galaxy : start + galaxy + len(some)] = some.reshape(len(some), -1, len(BANDS)).to(device)
-        start = part.stop
-    return Examples(
-        object_id,
-        resident,
-        torch.from_numpy(ebv).to(device),
-        torch.from_numpy(labels).to(device),
-        kind if on_gpu else "none",
-        digest.hexdigest(),
-    )
-
-
-def _pieces(values: np.ndarray) -> list[np.ndarray]:
-    return [values[start : start + PIECE] for start in range(0, len(values), PIECE)]
-
-
-def _refuse(object_id: np.ndarray, bad: np.ndarray, what: str, remedy: str) -> None:
-    """Name the galaxies that are bad, at most five of them."""
-    if bad.any():
-        named = ", ".join(map(str, object_id[bad][:5])) + (" …" if bad.sum() > 5 else "")
-        raise UserError(f"no network can use object_id {named}, whose {what}: {remedy}.")
+def _to_device(copy: np.ndarray, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    cubes = torch.empty(len(rows), PIXELS, len(BANDS), dtype=torch.float16, device=device)
+    for start in range(0, len(rows), PIECE):
+        piece = slice(start, start + PIECE)
+        cubes[piece] = torch.from_numpy(copy[rows[piece]])
+    return cubes

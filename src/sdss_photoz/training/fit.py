@@ -4,7 +4,8 @@ import math
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,16 @@ from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.training.checkpoint import Checkpoints, State
-from sdss_photoz.training.data import Examples, entropy
 from sdss_photoz.training.device import arithmetic, cpu_threads
+from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import save_model
 from sdss_photoz.training.networks import build
 from sdss_photoz.training.order import Sequence, random_words
-from sdss_photoz.training.step import adam, learning_rate, train_step, validation_loss
+from sdss_photoz.training.step import adam, learning_rate, train_step
+from sdss_photoz.training.validation import validate
 
 LOOK_EVERY = 100  # steps between looks at the loss: each makes a GPU wait
+HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]  # the rest of a row is to be watched
 LEARNED = 0.5  # nat below the entropy of the redshifts: less, and the network has not left the prior
 
 
@@ -36,6 +39,7 @@ def train_member(
     history_path,
     checkpoint_folder,
     label: str = "training",
+    watch: Callable | None = None,
 ) -> pd.DataFrame:
     """Train a network; write the weights of its best epoch, by validation loss, and its history.
 
@@ -55,6 +59,8 @@ def train_member(
         Where to keep checkpoints; removed in the end.
     label : str
         Name on the line of progress.
+    watch : callable, optional
+        Given the rows of the epochs done, it returns an object whose ``add`` takes each new row (`watch.Scalars`).
 
     Returns
     -------
@@ -66,11 +72,11 @@ def train_member(
     UserError
         Where there are too few galaxies, or the loss is no longer a number.
     """
-    _check_counts(train, validation, settings, label)
-    run = _Run(train, validation, settings, fold, member, checkpoint_folder, label)
+    check_counts(len(train), len(validation), settings, label)
+    run = _Run(train, validation, settings, fold, member, checkpoint_folder, label, watch)
     with cpu_threads(settings.cpu_threads), _stop_on_sigterm() as stop:
         run.go(stop)
-    history = pd.DataFrame(run.state.history)
+    history = pd.DataFrame(run.state.history)[HISTORY]
     history["best"] = history.index == history["validation_loss"].idxmin()
     best = history[history["best"]].iloc[0]
     prior = entropy(train.labels.cpu().numpy())
@@ -91,13 +97,14 @@ def train_member(
     return history
 
 
-def _check_counts(train: Examples, validation: Examples, settings: Training, label: str) -> None:
-    if len(validation) == 0:
+def check_counts(train: int, validation: int, settings: Training, label: str) -> None:
+    """Refuse a training without validation galaxies, or with fewer training galaxies than a batch."""
+    if validation == 0:
         raise UserError(f"{label} has no validation galaxies: raise folds.validation_fraction or the sample.")
-    if len(train) < settings.batch:
+    if train < settings.batch:
+        remedy = f"lower training.batch to at most {train}" if train else "widen the sample or its training part"
         raise UserError(
-            f"{label} has {len(train)} training galaxies, fewer than training.batch, {settings.batch}: "
-            f"{'lower training.batch' if len(train) else 'widen the sample or the trial’s training part'}."
+            f"{label} has {train} training galaxies, fewer than training.batch, {settings.batch}: {remedy}."
         )
 
 
@@ -119,9 +126,9 @@ def _stop_on_sigterm():
 class _Run:
     """A training under way."""
 
-    def __init__(self, train, validation, settings, fold, member, checkpoint_folder, label):
-        self.train, self.validation, self.settings, self.label = train, validation, settings, label
-        self.device = train.cubes.device
+    def __init__(self, train, validation, settings, fold, member, checkpoint_folder, label, watch=None):
+        self.train, self.validation, self.settings, self.label, self.watch = train, validation, settings, label, watch
+        self.device = train.device
         self.arithmetic = arithmetic(self.device)
         digest = files.digest(
             [
@@ -135,7 +142,9 @@ class _Run:
         network = build(settings.network, settings.bins, settings.initialisation, seed)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.optimizer = adam(self.network)
-        self.sequence = Sequence(len(train), settings.batch, settings.seed, fold, member, settings.augment)
+        self.sequence = Sequence(
+            len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks
+        )
         self.steps = self.sequence.steps(settings.epochs)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.best = {}
@@ -144,6 +153,9 @@ class _Run:
     def go(self, stop) -> None:
         """Run all steps that are not done yet."""
         self._resume()
+        self.scalars = self.watch(self.state.history) if self.watch else None
+        self.first, self.begun = self.state.step, time.monotonic()
+        self.counted = self.first, self.begun
         saved = time.monotonic()
         bar = progress(
             total=self.settings.epochs * len(self.train),
@@ -151,9 +163,9 @@ class _Run:
             unit="galaxy",
             label=self.label,
         )
-        with bar:
+        with bar, closing(self.train.batches(self.sequence, self.state.step, self.steps)) as batches:
             while self.state.step < self.steps:
-                self._step()
+                self._step(next(batches))
                 bar.update(min(self.settings.batch, bar.total - bar.n))
                 while self.state.step >= self.sequence.steps(self.state.epoch + 1):
                     self._end_epoch()
@@ -174,11 +186,8 @@ class _Run:
                     )
                     raise SystemExit(128 + signal.SIGTERM)
 
-    def _step(self) -> None:
-        step = self.state.step
-        index, symmetry = (torch.from_numpy(part).to(self.device) for part in self.sequence.batch(step))
-        batch = self.train.batch(index, symmetry if self.settings.augment else None)
-        rate = learning_rate(self.settings, step, self.steps)
+    def _step(self, batch) -> None:
+        rate = learning_rate(self.settings, self.state.step, self.steps)
         self.loss_sum += train_step(self.network, self.optimizer, batch, rate, self.arithmetic)
         self.state.step += 1
         if self.device.type == "cpu" or self.state.step % LOOK_EVERY == 0:
@@ -196,24 +205,36 @@ class _Run:
     def _end_epoch(self) -> None:
         self._look()
         epoch, step = self.state.epoch, self.state.step
-        index = torch.arange(len(self.validation), device=self.device)
-        loss = validation_loss(self.network, self.validation, index)
+        speed = self._galaxies_per_second()
+        scores = validate(self.network, self.validation)
+        loss = scores["validation_loss"]
         if not math.isfinite(loss):
             self.loss_sum += math.nan
             self._look()
         if not self.state.history or loss < min(row["validation_loss"] for row in self.state.history):
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         taken = step - (self.sequence.steps(epoch) if epoch else 0)
-        self.state.history.append(
-            {
-                "epoch": epoch + 1,
-                "train_loss": self.loss_sum.item() / max(taken, 1),
-                "validation_loss": loss,
-                "learning_rate": learning_rate(self.settings, step - 1, self.steps),
-            }
-        )
+        seconds_a_step = (time.monotonic() - self.begun) / max(step - self.first, 1)
+        row = {
+            "epoch": epoch + 1,
+            "train_loss": self.loss_sum.item() / max(taken, 1),
+            **scores,
+            "learning_rate": learning_rate(self.settings, step - 1, self.steps),
+            "galaxies_per_second": speed,
+            "seconds_left": seconds_a_step * (self.steps - step),
+            "time": time.time(),
+        }
+        self.state.history.append(row)
+        if self.scalars:
+            self.scalars.add(row)
         self.loss_sum.zero_()
         self.state.epoch += 1
+        self.counted = step, time.monotonic()
+
+    def _galaxies_per_second(self) -> float:
+        """Training galaxies a second since the end of the last epoch, without validation."""
+        step, since = self.counted
+        return (self.state.step - step) * self.settings.batch / max(time.monotonic() - since, 1e-9)
 
     def _save(self) -> None:
         named = dict(self.network.named_parameters())

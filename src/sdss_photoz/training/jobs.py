@@ -2,19 +2,24 @@
 
 import re
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
+import torch
 
 from sdss_photoz import files
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.data import complete, load_examples, select, selection
 from sdss_photoz.training.device import claim, cpu_threads
-from sdss_photoz.training.fit import train_member
+from sdss_photoz.training.fit import check_counts, train_member
 from sdss_photoz.training.model import load_model
 from sdss_photoz.training.predict import predict_fold
+from sdss_photoz.training.room import choose_residence, resident_bytes
+from sdss_photoz.training.watch import Scalars
 
 
 def train(
@@ -27,6 +32,8 @@ def train(
     member: int,
     model_path,
     history_path,
+    scratch=None,
+    scalars=None,
 ) -> None:
     """Train one member of one fold's ensemble and write its weights and history.
 
@@ -48,11 +55,17 @@ def train(
         Index of the fold and number of the member.
     model_path, history_path : str or Path
         Outputs; checkpoints lie beside them in ``.member-<member>.checkpoint``.
+    scratch : str or Path, optional
+        Folder of the float16 copy of the cubes, where one is needed and ``settings.scratch`` names none; default:
+        ``.scratch`` beside the model.
+    scalars : str or Path, optional
+        Folder of this training's scalars for TensorBoard; default: none are written.
 
     Raises
     ------
     UserError
-        Where the fold has too few galaxies, or data cannot be trained on, or the cubes are those of another selection.
+        Where the fold has too few galaxies, or data cannot be trained on, or the cubes are those of another selection,
+        or there is no room in the GPU's memory or on the scratch disk.
     """
     label = f"{trial}, fold {fold}, member {member}"
     covered, digest = complete(store), selection(galaxies)
@@ -67,23 +80,55 @@ def train(
             )
         if dropped := len(table) - len(chosen[role]):
             print(f"{label}: {dropped} {role} galaxies without any frame in a band left out", file=sys.stderr)
+    model_path = Path(model_path)
+    counts = {role: len(table) for role, table in chosen.items()}
+    check_counts(counts["train"], counts["validation"], settings, label)
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
-        examples = {
-            role: load_examples(table, store, settings.bins, settings.stretch, device, digest)
-            for role, table in chosen.items()
-        }
-        folder = Path(model_path).with_name(f".member-{member}.checkpoint")
-        train_member(
-            examples["train"],
-            examples["validation"],
-            settings,
-            fold,
-            member,
-            model_path,
-            history_path,
-            folder,
-            label,
-        )
+        residence = choose_residence(settings.residence, sum(counts.values()), device)
+        with _memory_in_one_sentence(label, settings, residence, resident_bytes(sum(counts.values()), device)):
+            examples = {
+                role: load_examples(
+                    table,
+                    store,
+                    settings.bins,
+                    settings.stretch,
+                    device,
+                    digest,
+                    residence=residence,
+                    scratch=settings.scratch or scratch or model_path.with_name(".scratch"),
+                    outside=settings.outside_bins,
+                )
+                for role, table in chosen.items()
+            }
+            train_member(
+                examples["train"],
+                examples["validation"],
+                settings,
+                fold,
+                member,
+                model_path,
+                history_path,
+                model_path.with_name(f".member-{member}.checkpoint"),
+                label,
+                partial(Scalars, scalars) if scalars else None,
+            )
+
+
+@contextmanager
+def _memory_in_one_sentence(label: str, settings: Training, residence: str, cubes: int):
+    """Say which setting to lower, and by how much, where the GPU's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        remedies = []
+        if residence == "device":
+            remedies.append(f"set training.residence to pinned, which frees {cubes:,} bytes")
+        if settings.batch > 1:
+            remedies.append(f"lower training.batch from {settings.batch} to {settings.batch // 2}")
+        raise UserError(
+            f"{label}: the GPU's memory is full with cubes {residence} and training.batch {settings.batch}: "
+            f"{', or '.join(remedies) or 'use a GPU with more memory'}."
+        ) from None
 
 
 def predict(

@@ -1,8 +1,14 @@
 """Order of galaxies and their symmetries: pure functions of (seed, fold, member, epoch), the same on every device."""
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from threading import Lock
+
 import numpy as np
 
 SYMMETRIES = 8
+TOGETHER = 64  # chunks, at least, whose galaxies are shuffled together
 
 
 def random_words(*key: int, count: int) -> np.ndarray:
@@ -39,6 +45,43 @@ def symmetry_table(size: int) -> np.ndarray:
     return np.stack([image.ravel() for image in turned])
 
 
+def streamed_permutation(
+    seed: int, fold: int, member: int, epoch: int, chunk: np.ndarray, shard: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order in which an epoch visits galaxies that are read from disk in whole chunks.
+
+    The chunks are dealt into groups of at least `TOGETHER`, as far as there are so many, and the galaxies of a group
+    are shuffled. Each group takes its chunks from as many shards as it can, for the shards follow the sky.
+
+    Parameters
+    ----------
+    seed, fold, member, epoch : int
+        What the order follows from.
+    chunk, shard : ndarray
+        (n,) int64, number of the chunk and of the shard that hold each galaxy.
+
+    Returns
+    -------
+    order : ndarray
+        (n,) int64.
+    bounds : ndarray
+        (groups + 1,) int64: group g is ``order[bounds[g]:bounds[g + 1]]``.
+    """
+    chunks, first, of_galaxy = np.unique(chunk, return_index=True, return_inverse=True)
+    words = random_words(seed, fold, member, epoch, 3, count=len(chunks))
+    shard_of = shard[first]
+    by_shard = np.lexsort((words, shard_of))
+    starts = np.searchsorted(shard_of[by_shard], shard_of[by_shard])
+    turn = np.empty(len(chunks), dtype=np.int64)
+    turn[by_shard] = np.arange(len(chunks)) - starts
+    place = np.empty(len(chunks), dtype=np.int64)
+    place[np.lexsort((words, turn))] = np.arange(len(chunks))  # one chunk of each shard, then the next of each
+    groups = max(len(chunks) // TOGETHER, 1)
+    group = (place * groups // len(chunks))[of_galaxy]
+    order = np.lexsort((random_words(seed, fold, member, epoch, 0, count=len(chunk)), group))
+    return order, np.searchsorted(group[order], np.arange(groups + 1))
+
+
 class Sequence:
     """The endless sequence of training galaxies, epoch after epoch, cut into batches of equal size.
 
@@ -54,11 +97,16 @@ class Sequence:
         What the order follows from.
     augment : bool
         Whether to draw symmetries; otherwise all are 0.
+    chunks : tuple of ndarray, optional
+        Number of the chunk and of the shard of each galaxy, where they are read in whole chunks.
     """
 
-    def __init__(self, count: int, batch: int, seed: int, fold: int, member: int, augment: bool = True):
-        self.count, self.size, self.key, self.augment = count, batch, (seed, fold, member), augment
-        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    def __init__(
+        self, count: int, batch: int, seed: int, fold: int, member: int, augment: bool = True, chunks=None
+    ):  # fmt: skip
+        self.count, self.size, self.key, self.augment, self.chunks = count, batch, (seed, fold, member), augment, chunks
+        self._drawn: dict[int, Future] = {}
+        self._turn, self._pool = Lock(), ThreadPoolExecutor(1)
 
     def steps(self, epochs: int) -> int:
         """Steps after which `epochs` epochs are complete."""
@@ -71,14 +119,42 @@ class Sequence:
         galaxies, turns = np.empty_like(places), np.zeros_like(places)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            order, symmetry = self._epoch(int(epoch))
+            order, _, symmetry = self._epoch(int(epoch))
             galaxies[here] = order[within[here]]
             turns[here] = symmetry[galaxies[here]]
         return galaxies, turns
 
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        if epoch not in self._epochs:
-            draw = symmetries(*self.key, epoch, self.count) if self.augment else np.zeros(self.count, dtype=np.int64)
-            self._epochs = {e: drawn for e, drawn in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = permutation(*self.key, epoch, self.count), draw
-        return self._epochs[epoch]
+    def groups(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Groups of galaxies that the steps from `first` to before `last` visit together.
+
+        Yields
+        ------
+        end : int
+            Place in the endless sequence where the group ends.
+        galaxies : ndarray
+            Those of the group that these steps visit, in their order.
+        """
+        start, stop = first * self.size, last * self.size
+        for epoch in range(start // self.count, -(-stop // self.count)):
+            order, bounds, _ = self._epoch(epoch)
+            for begin, end in pairwise(bounds.tolist()):
+                begin, end = (min(max(place, start - epoch * self.count), stop - epoch * self.count)
+                              for place in (begin, end))  # fmt: skip
+                if begin < end:
+                    yield epoch * self.count + end, order[begin:end]
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Order, bounds of groups and symmetries of an epoch; those of the next are drawn meanwhile."""
+        with self._turn:
+            for wanted in (epoch, epoch + 1):
+                if wanted not in self._drawn:
+                    self._drawn[wanted] = self._pool.submit(self._draw, wanted)
+            self._drawn = {drawn: value for drawn, value in self._drawn.items() if abs(drawn - epoch) <= 2}
+            drawn = self._drawn[epoch]
+        return drawn.result()
+
+    def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        turns = symmetries(*self.key, epoch, self.count) if self.augment else np.zeros(self.count, dtype=np.int64)
+        if self.chunks is None:
+            return permutation(*self.key, epoch, self.count), np.array([0, self.count]), turns
+        return *streamed_permutation(*self.key, epoch, *self.chunks), turns

@@ -59,13 +59,3 @@ def train_step(network: nn.Module, optimizer, batch: tuple[Tensor, Tensor, Tenso
         group["lr"] = rate
     optimizer.step()
     return loss.detach()
-
-
-@torch.no_grad()
-def validation_loss(network: nn.Module, examples, index: Tensor, batch: int = 256) -> float:
-    """Mean cross-entropy (nat) of some galaxies, in float32, untouched by symmetries."""
-    total = 0.0
-    for part in index.split(batch):
-        cubes, ebv, labels = examples.batch(part)
-        total += F.cross_entropy(logits(network, cubes, ebv, torch.float32), labels, reduction="sum").item()
-    return total / len(index)
