@@ -50,6 +50,14 @@ class Dense(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
+class DenseWithEbv(Dense):
+    """A fully connected layer that reads maps (n, maps, y, x), flattened over (y, x, map), and E(B-V) (n,)."""
+
+    def forward(self, x: Tensor, ebv: Tensor) -> Tensor:
+        """Map (n, maps, y, x) and (n,) to (n, features)."""
+        return super().forward(flatten_with_ebv(x, ebv))
+
+
 def average_pool_same(x: Tensor) -> Tensor:
     """Average pool over 2 x 2, stride 1, same size.
 
@@ -105,9 +113,14 @@ def images_first(cubes: Tensor) -> Tensor:
     return cubes.permute(0, 3, 1, 2)
 
 
+def flatten(x: Tensor) -> Tensor:
+    """Flatten maps (n, maps, y, x) over (y, x, map): a view where they are channels-last in memory."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
 def flatten_with_ebv(x: Tensor, ebv: Tensor) -> Tensor:
     """Flatten maps (n, maps, y, x) over (y, x, map) and append E(B-V) (n,) as the last feature."""
-    return torch.cat([x.permute(0, 2, 3, 1).flatten(1), ebv.to(x.dtype).reshape(-1, 1)], dim=1)
+    return torch.cat([flatten(x), ebv.to(x.dtype).reshape(-1, 1)], dim=1)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sdss_photoz.survey import BANDS
-from sdss_photoz.training.layers import Convolution, Dense, Inception, flatten_with_ebv, images_first
+from sdss_photoz.training.layers import Convolution, Dense, DenseWithEbv, Inception, images_first
 
 
 class Network(nn.Module):
@@ -16,6 +16,8 @@ class Network(nn.Module):
         Redshift bins.
     """
 
+    wide = True  # enough maps that training it in its aligned form pays
+
     def __init__(self, bins: int):
         super().__init__()
         self.conv0 = Convolution(len(BANDS), 64, 5)
@@ -24,7 +26,7 @@ class Network(nn.Module):
         self.inception2 = Inception(self.inception1.maps, 92, 128)
         self.inception3 = Inception(self.inception2.maps, 92, 128)
         self.inception4 = Inception(self.inception3.maps, 92, 128, with_5x5=False)
-        self.dense0 = Dense(8 * 8 * self.inception4.maps + 1, 1096)
+        self.dense0 = DenseWithEbv(8 * 8 * self.inception4.maps + 1, 1096)
         self.dense1 = Dense(1096, 1096)
         self.dense2 = Dense(1096, bins)
 
@@ -33,7 +35,6 @@ class Network(nn.Module):
         x = F.avg_pool2d(self.conv0(images_first(cubes)), 2)
         x = F.avg_pool2d(self.inception1(self.inception0(x)), 2)
         x = F.avg_pool2d(self.inception3(self.inception2(x)), 2)
-        x = flatten_with_ebv(self.inception4(x), ebv)
-        x = F.relu(self.dense0(x))
+        x = F.relu(self.dense0(self.inception4(x), ebv))
         x = F.relu(self.dense1(x))
         return self.dense2(x)
