@@ -1,7 +1,6 @@
 """Wherever the cubes stay, an epoch visits each galaxy once, and a batch follows from seed, fold, member and step."""
 
 import types
-import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -133,23 +132,31 @@ def test_the_streamed_order_follows_from_seed_fold_member_and_epoch():
     assert len(orders) == len(keys)
 
 
-def test_at_most_three_groups_of_chunks_are_in_memory(cubes, rows, file, monkeypatch):
-    """200 chunks make three groups an epoch; without a bound, five epochs would hold fifteen."""
-    alive, most, read = [], [], Streamed.read_chunks
+def test_at_most_two_groups_of_chunks_are_in_memory(cubes, rows, file, monkeypatch):
+    """200 chunks make three groups an epoch; five epochs read fifteen, into the same memory by turns."""
+    into, read = [], Streamed._read_chunks
 
-    def counted(self, galaxies):
-        found = read(self, galaxies)
-        alive.append(weakref.ref(found))
-        most.append(sum(reference() is not None for reference in alive))
-        return found
+    def noted(self, chunks, counts, memory):
+        into.append((memory.ctypes.data, memory.nbytes))
+        read(self, chunks, counts, memory)
 
-    monkeypatch.setattr(Streamed, "read_chunks", counted)
-    for _ in _examples(streamed := Streamed(file, 64, rows, CHUNK, SHARD, CPU), rows).batches(
-        Sequence(len(rows), BATCH, 1, 0, 0, chunks=streamed.chunks), 0, 112
-    ):
+    monkeypatch.setattr(Streamed, "_read_chunks", noted)
+    streamed = Streamed(file, 64, rows, CHUNK, SHARD, CPU)
+    sequence = Sequence(len(rows), BATCH, 1, 0, 0, chunks=streamed.chunks)
+    for _ in streamed.in_turn(sequence, 0, 112):
         pass
-    assert len(most) == 15
-    assert max(most) <= 3
+    assert len(into) == 15
+    assert len(set(into)) <= 2 + 2, "memory grows to the largest group, once for each of the two"
+    assert max(size for _, size in into) <= 67 * CHUNK * PIXELS * 5 * 2
+
+
+@pytest.mark.parametrize("batch", [7, 100, 290])
+def test_batches_larger_than_a_group_and_galaxies_in_any_order_give_the_right_cubes(cubes, rows, file, batch):
+    rows = np.random.default_rng(0).permutation(rows)
+    streamed = Streamed(file, 64, rows, CHUNK, SHARD, CPU)
+    sequence = Sequence(len(rows), batch, 1, 0, 0, chunks=streamed.chunks)
+    for galaxies, _, table, places in streamed.in_turn(sequence, 0, 900 // batch):
+        assert torch.equal(table[places], torch.from_numpy(cubes[rows[galaxies]]))
 
 
 def test_a_copy_that_ends_too_early_is_an_error_not_a_wrong_cube(rows, tmp_path):

@@ -1,6 +1,6 @@
 """The float16 copy of the cubes is written once, whole or not at all."""
 
-import errno
+import resource
 import shutil
 import threading
 from types import SimpleNamespace
@@ -97,13 +97,14 @@ def test_a_disk_without_room_is_one_sentence_before_anything_is_written(store, t
     assert not list((tmp_path / "scratch").glob("*.npy"))
 
 
-def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(store, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(scratch, "check_flux", full)  # between the header and the first cubes
-    with pytest.raises(UserError, match=r"no room for the float16 copy of the cubes \(No space left on device\): free"):
-        float16_copy(store, tmp_path / "scratch")
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(store, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the disk of this process: three cubes of seven
+    try:
+        with pytest.raises(UserError, match=r"no room for the float16 copy of the cubes \(File too large\): free some"):
+            float16_copy(store, tmp_path / "scratch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.suffix for path in (tmp_path / "scratch").iterdir()] == [".lock"]
 
 

@@ -103,8 +103,8 @@ class Examples:
     def batches(self, sequence: Sequence, first: int, last: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """As `batch`, of the steps of a sequence from `first` to before `last`; copies run ahead of their use."""
         for galaxies, turns, table, places in self.cubes.in_turn(sequence, first, last):
-            index, symmetry = (torch.from_numpy(part).to(self.device) for part in (galaxies, turns))
-            yield self._read(table, places, index, symmetry if sequence.augment else None)
+            index, symmetry = torch.from_numpy(np.stack([galaxies, turns])).to(self.device)
+            yield self._read(table, index if places is None else places, index, symmetry if sequence.augment else None)
 
     def _read(self, table: Tensor, places: Tensor, index: Tensor, symmetry: Tensor | None):
         if symmetry is None:

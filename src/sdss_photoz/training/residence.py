@@ -6,6 +6,7 @@ cubes are the table themselves. The others copy a batch to a table while the bat
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sdss_photoz.survey import BANDS, CUBE_SIZE
 from sdss_photoz.training.order import Sequence
 
 PIXELS = CUBE_SIZE**2
-Batch = tuple[np.ndarray, np.ndarray, Tensor, Tensor]  # galaxies, symmetries, table, places of the galaxies in it
+Batch = tuple[np.ndarray, np.ndarray, Tensor, Tensor | None]  # galaxies, symmetries, table, places in the table
 
 
 class Resident:
@@ -38,10 +39,9 @@ class Resident:
         return self.cubes, galaxies
 
     def in_turn(self, sequence: Sequence, first: int, last: int) -> Iterator[Batch]:
-        """The batches of the steps from `first` to before `last`."""
+        """The batches of the steps from `first` to before `last`; a galaxy's place is its number."""
         for step in range(first, last):
-            galaxies, turns = sequence.batch(step)
-            yield galaxies, turns, self.cubes, torch.from_numpy(galaxies).to(self.cubes.device)
+            yield *sequence.batch(step), self.cubes, None
 
 
 class Pinned:
@@ -75,7 +75,7 @@ class Pinned:
 
 
 class Streamed:
-    """Cubes on disk, read in whole chunks, each once an epoch; at most three groups of chunks are in memory.
+    """Cubes on disk, read in whole chunks, each once an epoch; at most two groups of chunks are in memory.
 
     Parameters
     ----------
@@ -110,43 +110,57 @@ class Streamed:
 
     def _sources(self, sequence: Sequence, first: int, last: int) -> Iterator[tuple]:
         groups = ahead(self._groups(sequence, first, last))
-        end, here, cubes = 0, None, None
+        group = _Group(0, np.empty(0), np.empty(0), torch.empty(0))
+
+        def parts(start: int, galaxies: np.ndarray):
+            nonlocal group
+            done = 0
+            while done < len(galaxies):
+                if start + done >= group.end:
+                    group = next(groups)  # only now: the group before it is overwritten meanwhile
+                some = galaxies[done : group.end - start]
+                yield group.cubes, torch.from_numpy(group.places[np.searchsorted(group.galaxies, some)])
+                done += len(some)
+
         for step in range(first, last):
             galaxies, turns = sequence.batch(step)
-            parts, done = [], 0
-            while done < len(galaxies):
-                place = step * sequence.size + done
-                if place >= end:
-                    end, here, cubes = next(groups)
-                some = galaxies[done : done + end - place]
-                parts.append((cubes, torch.from_numpy(np.searchsorted(here, some))))
-                done += len(some)
-            yield galaxies, turns, parts
+            yield galaxies, turns, parts(step * sequence.size, galaxies)
 
-    def _groups(self, sequence: Sequence, first: int, last: int) -> Iterator[tuple[int, np.ndarray, Tensor]]:
-        """End of each group in the sequence, its galaxies in ascending order, and their cubes."""
-        for end, galaxies in sequence.groups(first, last):
+    def _groups(self, sequence: Sequence, first: int, last: int) -> Iterator["_Group"]:
+        """The groups in turn, read into two pieces of memory by turns."""
+        memory = [torch.empty(0), torch.empty(0)]
+        for number, (end, galaxies) in enumerate(sequence.groups(first, last)):
             galaxies = np.sort(galaxies)
-            yield end, galaxies, torch.from_numpy(self.read_chunks(galaxies))
+            chunks, of_galaxy = np.unique(self.chunks[0][galaxies], return_inverse=True)
+            if len(memory[number % 2]) < len(chunks) * self.chunk:
+                memory[number % 2] = torch.empty(len(chunks) * self.chunk, PIXELS, len(BANDS), dtype=torch.float16)
+            within = self.rows[galaxies] % self.chunk
+            counts = np.zeros(len(chunks), dtype=np.int64)
+            np.maximum.at(counts, of_galaxy, within + 1)
+            self._read_chunks(chunks, counts, memory[number % 2].numpy())
+            yield _Group(end, galaxies, of_galaxy * self.chunk + within, memory[number % 2])
 
-    def read_chunks(self, galaxies: np.ndarray) -> np.ndarray:
-        """Cubes (n, 64 * 64, 5) float16 of galaxies, from whole chunks, one at a time."""
-        rows = self.rows[galaxies]
-        cubes = np.empty((len(rows), PIXELS, len(BANDS)), np.float16)
-        block = np.empty((self.chunk, PIXELS, len(BANDS)), np.float16)
+    def _read_chunks(self, chunks: np.ndarray, counts: np.ndarray, memory: np.ndarray) -> None:
+        """Read chunks, of each so many rows, one after the other; the store's last chunk may be shorter."""
         with open(self.path, "rb", buffering=0) as file:
-            for chunk in np.unique(rows // self.chunk).tolist():
-                wanted = np.flatnonzero(rows // self.chunk == chunk)
-                within = rows[wanted] - chunk * self.chunk
-                read = block[: within.max() + 1]
-                self._read(file, chunk * self.chunk, read)
-                cubes[wanted] = read[within]
-        return cubes
+            for place, (chunk, count) in enumerate(zip(chunks.tolist(), counts.tolist(), strict=True)):
+                start = place * self.chunk
+                self._read(file, chunk * self.chunk, memory[start : start + count])
 
     def _read(self, file, row: int, cubes: np.ndarray) -> None:
         file.seek(self.start + row * cubes[0].nbytes)
         if file.readinto(memoryview(cubes).cast("B")) != cubes.nbytes:
             raise OSError(f"{self.path} ends before row {row + len(cubes)}")
+
+
+@dataclass
+class _Group:
+    """Chunks in memory: where they end in the sequence, their galaxies in ascending order and the places of these."""
+
+    end: int
+    galaxies: np.ndarray
+    places: np.ndarray
+    cubes: Tensor
 
 
 def ahead(items: Iterable) -> Iterator:
@@ -169,7 +183,7 @@ class _Buffer:
         self.table = self.host if stream is None else torch.empty(shape, dtype=dtype, device=device)
         self.copied, self.used = (None, None) if stream is None else (torch.cuda.Event(), torch.cuda.Event())
 
-    def fill(self, parts: list[tuple[Tensor, Tensor]]) -> None:
+    def fill(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Gather the cubes of a batch, and send them when the device is done with the batch before them here."""
         if self.stream is not None:
             self.copied.synchronize()  # the host side may still be under copy
@@ -210,7 +224,6 @@ def _copied_ahead(sources: Iterable[tuple], size: int, dtype: torch.dtype, devic
         for number, (galaxies, turns, parts) in enumerate(sources):
             buffer = buffers[number % 2]
             buffer.fill(parts)
-            del parts  # or a group of chunks would stay in memory
             yield galaxies, turns, buffer
 
     try:
