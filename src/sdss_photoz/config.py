@@ -208,6 +208,9 @@ class Training(Block):
     augment: bool = what(True, "Draw one of the eight flips and rotations for each galaxy in each epoch.")
     seed: int = what(1, "Seed of initial weights, order and symmetries, together with fold and member.", ge=0)
     cpu_threads: int = what(1, "Threads of CPU training: another number gives other weights.", ge=1, le=256)
+    precision: Literal["auto", "float32", "bfloat16"] = what(
+        "auto", "Arithmetic of convolutions and dense layers; auto: bfloat16 where the processor or GPU computes in it."
+    )
     outside_bins: Literal["refuse", "clip"] = what(
         "refuse", "Redshifts outside the bins: refused, or counted in the first or last bin."
     )

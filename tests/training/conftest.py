@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sdss_photoz.cubes.store import create_store, write_shard
+from sdss_photoz.training.device import cpu_threads
 
 sys.path.insert(0, str(Path(__file__).parent))
-from synthetic_galaxies import draw_population, render
+from synthetic_galaxies import NarrowNetwork, draw_population, render
 
 
 def make_run(folder, count: int, seed: int = 0):
@@ -40,3 +42,14 @@ def make_run(folder, count: int, seed: int = 0):
 def small_run(tmp_path_factory):
     """(galaxies, folds, store) of 120 synthetic galaxies."""
     return make_run(tmp_path_factory.mktemp("small_run"), 120)
+
+
+@pytest.fixture
+def narrow_network():
+    """The narrow network, all its weights and slopes random."""
+    torch.manual_seed(0)
+    network = NarrowNetwork()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    with cpu_threads(1):  # its work is too small to be shared
+        yield network

@@ -1,12 +1,14 @@
-"""Quick galaxies for the tests and the benchmark of training: learnable, not realistic, no rendered sky needed."""
+"""Quick galaxies and a quick network for the tests and the benchmark of training: learnable, not realistic."""
 
 import math
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE, EXTINCTION_PER_EBV, PIXEL_SCALE
+from sdss_photoz.training.layers import Convolution, Dense, DenseWithEbv, Inception
+from sdss_photoz.training.networks.inception import Network
 from sdss_photoz.training.stretch import NOISE
 
 CHUNK = 512  # galaxies drawn at once
@@ -104,3 +106,22 @@ def _profiles(galaxy: dict[str, Tensor], generator: torch.Generator) -> Tensor:
     tilt = torch.linspace(0.7, 1.15, len(BANDS), device=device)
     share = (galaxy["bulge"][:, None] * tilt).clamp(0, 1)[:, None, None, :]
     return (shapes[1][..., None] * share + shapes[0][..., None] * (1 - share)) * galaxy["flux"][:, None, None, :]
+
+
+class NarrowNetwork(nn.Module):
+    """The paper's network with few maps, none of them a multiple of 8, for images of 16 x 16."""
+
+    wide = True
+    forward = Network.forward
+
+    def __init__(self):
+        super().__init__()
+        self.conv0 = Convolution(5, 6, 5)
+        self.inception0 = Inception(6, 3, 5)
+        self.inception1 = Inception(18, 4, 9)
+        self.inception2 = Inception(31, 4, 9)
+        self.inception3 = Inception(31, 3, 4)
+        self.inception4 = Inception(15, 5, 7, with_5x5=False)
+        self.dense0 = DenseWithEbv(2 * 2 * 19 + 1, 13)
+        self.dense1 = Dense(13, 11)
+        self.dense2 = Dense(11, 7)

@@ -22,6 +22,7 @@ from sdss_photoz.training import fit, jobs
 from sdss_photoz.training.examples import entropy, gather
 from sdss_photoz.training.jobs import train
 from sdss_photoz.training.model import load_model
+from sdss_photoz.training.order import Sequence
 from sdss_photoz.training.predict import predict_cubes
 
 QUICK = Training(epochs=12, batch=16, learning_rate=2e-3, device="cpu", checkpoint_minutes=0.0)
@@ -161,7 +162,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
     changed = {
         "network": "inception", "bins": 90, "epochs": 13, "batch": 17, "learning_rate": 1e-3, "schedule": "step",
         "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
-        "outside_bins": "clip",
+        "outside_bins": "clip", "precision": "bfloat16",
     }  # fmt: skip
     assert set(changed) == set(Training.what_keys())
 
@@ -175,7 +176,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
     for place, name, value in (
         (fit.training, "VERSION", -1),
         (fit.torch, "__version__", "0.0"),
-        (fit, "arithmetic", lambda device: torch.float64),
+        (fit, "arithmetic", lambda *_: torch.float64),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(place, name, value)
@@ -195,11 +196,15 @@ def test_keys_that_change_no_result_keep_the_checkpoints(small_run, tmp_path, mo
     assert "going on after step 72 of 72" in said
 
 
-def test_a_loss_that_is_no_number_names_the_epoch_the_step_and_the_remedy(tmp_path):
+def test_a_loss_that_is_no_number_names_its_step_the_galaxies_and_the_remedy(tmp_path):
     training, validation = _examples(64, 1), _examples(16, 2)
     training.ebv[40] = float("inf")
     outputs = tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".c"
-    with pytest.raises(UserError, match=r"not a number in epoch 1, step \d: lower training.learning_rate"):
+    sequence = Sequence(64, QUICK.batch, QUICK.seed, 0, 0)
+    step = next(step for step in range(4) if 40 in sequence.batch(step)[0])
+    galaxies = ", ".join(map(str, training.object_id[sequence.batch(step)[0]]))
+    named = rf"epoch 1, step {step + 1}, of the galaxies with object_id {galaxies}: lower training.learning_rate"
+    with pytest.raises(UserError, match=f"the loss is not a number in {named}"):
         fit.train_member(training, validation, QUICK, 0, 0, *outputs)
     assert not (tmp_path / "m.safetensors").exists()
 

@@ -1,24 +1,39 @@
 """One step, and the learning rate's course."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from synthetic_galaxies import NarrowNetwork
 
 from sdss_photoz.config import Training
+from sdss_photoz.training import device
 from sdss_photoz.training.networks import build
-from sdss_photoz.training.step import adam, learning_rate, train_step
+from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
+
+CPU = torch.device("cpu")
+
+
+def _rates(settings, steps=1000):
+    return learning_rate(settings, torch.arange(steps), steps).numpy()
+
+
+def _batch(bins=7, count=6, size=16, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(1)
+    cubes = torch.randn(count, size, size, 5, generator=generator)
+    ebv = torch.rand(count, generator=generator) * 0.1
+    return cubes.to(dtype), ebv.to(dtype), torch.randint(0, bins, (count,), generator=generator)
 
 
 def test_the_papers_rate_is_divided_by_five_half_way():
-    settings = Training(schedule="step", learning_rate=1e-4)
-    rates = [learning_rate(settings, step, 1000) for step in range(1000)]
-    assert rates[:500] == [1e-4] * 500
-    assert rates[500:] == [pytest.approx(2e-5)] * 500
+    rates = _rates(Training(schedule="step", learning_rate=1e-4))
+    assert rates[:500].tolist() == [1e-4] * 500
+    assert rates[500:].tolist() == [1e-4 / 5] * 500
 
 
 def test_one_cycle_climbs_to_the_rate_and_falls_to_zero():
-    settings = Training(schedule="one_cycle", learning_rate=1e-3, warmup=0.25)
-    rates = np.array([learning_rate(settings, step, 1000) for step in range(1000)])
+    rates = _rates(Training(schedule="one_cycle", learning_rate=1e-3, warmup=0.25))
     assert abs(rates.argmax() - 250) <= 1
     assert rates.max() == pytest.approx(1e-3, rel=0.01)
     assert (np.diff(rates[:249]) > 0).all()
@@ -28,15 +43,102 @@ def test_one_cycle_climbs_to_the_rate_and_falls_to_zero():
 
 def test_one_cycle_without_warm_up_starts_at_the_rate():
     settings = Training(schedule="one_cycle", learning_rate=1e-3, warmup=0.0)
-    assert learning_rate(settings, 0, 1000) == pytest.approx(1e-3, rel=1e-3)
+    assert _rates(settings)[0] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_step_sees_the_drop_at_half_way_in_tensors_that_stay_in_place(narrow_network):
+    descent = Descent(narrow_network, Training(schedule="step", learning_rate=1e-3), 10, torch.float32)
+    places = descent.rate.data_ptr(), descent.step.data_ptr()
+    rates = []
+    for _ in range(10):
+        train_step(descent, _batch())
+        rates.append(descent.rate.item())
+    assert rates == [1e-3] * 5 + [1e-3 / 5] * 5
+    assert descent.step == 10
+    assert (descent.rate.data_ptr(), descent.step.data_ptr()) == places
+    assert descent.adam.param_groups[0]["lr"] is descent.rate
+
+
+def test_the_first_step_whose_loss_is_no_number_is_noted_on_the_device(narrow_network):
+    descent = Descent(narrow_network, Training(), 10, torch.float32)
+    cubes, ebv, labels = _batch()
+    for step in range(5):
+        assert descent.failed == (NONE if step < 3 else 2)
+        train_step(descent, (cubes, ebv if step != 2 else ebv * torch.nan, labels))
+
+
+def test_the_aligned_form_descends_as_the_plain_form_does(narrow_network):
+    settings = Training(schedule="step", learning_rate=1e-3)
+    found = []
+    for wide in (False, True):
+        network = copy.deepcopy(narrow_network).double()
+        network.wide = wide
+        descent = Descent(network, settings, 20, torch.float64)
+        losses = [train_step(descent, _batch(dtype=torch.float64)).item() for _ in range(20)]
+        found.append((losses, descent.finish().state_dict()))
+    (plain_losses, plain), (losses, aligned) = found
+    assert losses == pytest.approx(plain_losses, abs=1e-12)
+    assert losses[-1] < losses[0]
+    assert all(torch.allclose(aligned[name], value, rtol=0, atol=1e-10) for name, value in plain.items())
 
 
 @pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
-def test_the_papers_network_takes_a_step_that_lowers_its_loss(arithmetic):
+def test_a_descent_that_is_put_down_and_taken_up_gives_the_same_bits(narrow_network, arithmetic):
+    settings, batch = Training(), _batch()
+    through = Descent(copy.deepcopy(narrow_network), settings, 8, arithmetic)
+    for step in range(8):
+        train_step(through, batch)
+        if step == 4:
+            tensors = {name: value.clone() for name, value in through.tensors().items()}
+    assert {name.split("/")[0] for name in tensors} == {"weights", "adam"}
+    taken_up = Descent(NarrowNetwork(), settings, 8, arithmetic)
+    taken_up.load(tensors, 5)
+    for _ in range(3):
+        train_step(taken_up, batch)
+    expected = through.tensors()
+    assert all(torch.equal(value, expected[name]) for name, value in taken_up.tensors().items())
+    assert torch.equal(taken_up.rate, through.rate)
+
+
+def test_in_bfloat16_the_weights_their_updates_the_last_layer_and_the_loss_are_float32(narrow_network):
+    descent = Descent(narrow_network, Training(), 10, torch.bfloat16)
+    before = {name: value.clone() for name, value in descent.form.state_dict().items()}
+    loss = train_step(descent, _batch())
+    assert loss.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in (*descent.form.parameters(), *descent.tensors().values()))
+    exact = {name.removeprefix("network.") for name in set(before) - set(descent.copies)}
+    assert exact == {"dense0.ebv", "dense0.bias", "dense2.weight", "dense2.bias"}
+    weights = dict(descent.form.named_parameters())
+    for name, rounded in descent.copies.items():
+        assert torch.equal(rounded, weights[name].bfloat16()), name
+    # an update far below the spacing of bfloat16 is not lost
+    moved = [not torch.equal(weights[name], before[name]) for name in descent.copies]
+    assert all(moved)
+
+
+def test_bfloat16_and_float32_lose_the_same_within_its_rounding(narrow_network):
+    losses = []
+    for arithmetic in (torch.float32, torch.bfloat16):
+        descent = Descent(copy.deepcopy(narrow_network), Training(schedule="step"), 20, arithmetic)
+        losses.append([train_step(descent, _batch()).item() for _ in range(20)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert losses[0][-1] < 0.9 * losses[0][0]
+
+
+def test_the_papers_network_takes_a_step_that_lowers_its_loss():
     torch.manual_seed(0)
-    network = build("inception", initialisation="he")
     batch = torch.randn(2, 64, 64, 5), torch.rand(2) * 0.1, torch.tensor([20, 40])
-    optimizer = adam(network)
-    losses = [train_step(network, optimizer, batch, 1e-4, arithmetic).item() for _ in range(2)]
+    settings = Training(schedule="step", learning_rate=1e-4)
+    descent = Descent(build("inception", initialisation="he"), settings, 10, torch.float32)
+    losses = [train_step(descent, batch).item() for _ in range(2)]
     assert losses[0] == pytest.approx(np.log(180), rel=1e-5)
     assert losses[1] < losses[0] - 0.02
+
+
+def test_automatic_precision_is_bfloat16_where_there_are_instructions_for_it(monkeypatch, capsys):
+    for supported in (True, False):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda found=supported: found)
+        assert device.arithmetic(CPU, "auto") == (torch.bfloat16 if supported else torch.float32)
+        assert device.arithmetic(CPU, "float32") == torch.float32
+        assert device.arithmetic(CPU, "bfloat16") == torch.bfloat16
+    assert capsys.readouterr().err.count("which this device emulates") == 1

@@ -68,6 +68,7 @@ RADIUS = {
     "training.seed": (5, TRAINING),
     "training.cpu_threads": (2, TRAINING),
     "training.outside_bins": ("clip", TRAINING),
+    "training.precision": ("bfloat16", TRAINING),
     "training.device": ("cpu", NOTHING),
     "training.residence": ("pinned", NOTHING),
     "training.scratch": ("/nowhere", NOTHING),

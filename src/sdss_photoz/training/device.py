@@ -93,11 +93,24 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def arithmetic(device: torch.device) -> torch.dtype:
-    """Number format of convolutions and dense layers in training: bfloat16 where the device has instructions for it.
+def arithmetic(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """Number format of convolutions and dense layers in training.
 
-    Weights, their updates, the logits' softmax and the loss are float32 in either case.
+    Weights, their updates, the last layer, the softmax and the loss are float32 in any case.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where to compute.
+    precision : {"auto", "float32", "bfloat16"}
+        auto: bfloat16 where the device has instructions for it. On one that has none bfloat16 is slow, said in a line.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if precision == "auto":
+        return torch.bfloat16 if supported else torch.float32
+    if precision == "bfloat16" and not supported:
+        print("training.precision is bfloat16, which this device emulates: float32 is faster here", file=sys.stderr)
+    return getattr(torch, precision)

@@ -21,7 +21,7 @@ from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import save_model
 from sdss_photoz.training.networks import build
 from sdss_photoz.training.order import Sequence, random_words
-from sdss_photoz.training.step import adam, learning_rate, train_step
+from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
 from sdss_photoz.training.validation import validate
 
 LOOK_EVERY = 100  # steps between looks at the loss: each makes a GPU wait
@@ -129,7 +129,7 @@ class _Run:
     def __init__(self, train, validation, settings, fold, member, checkpoint_folder, label, watch=None):
         self.train, self.validation, self.settings, self.label, self.watch = train, validation, settings, label, watch
         self.device = train.device
-        self.arithmetic = arithmetic(self.device)
+        self.arithmetic = arithmetic(self.device, settings.precision)
         digest = files.digest(
             [
                 {key: getattr(settings, key) for key in settings.what_keys()},
@@ -141,11 +141,11 @@ class _Run:
         seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
         network = build(settings.network, settings.bins, settings.initialisation, seed)
         self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = adam(self.network)
         self.sequence = Sequence(
             len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks
         )
         self.steps = self.sequence.steps(settings.epochs)
+        self.descent = Descent(self.network, settings, self.steps, self.arithmetic)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.best = {}
         self.state = State()
@@ -187,30 +187,35 @@ class _Run:
                     raise SystemExit(128 + signal.SIGTERM)
 
     def _step(self, batch) -> None:
-        rate = learning_rate(self.settings, self.state.step, self.steps)
-        self.loss_sum += train_step(self.network, self.optimizer, batch, rate, self.arithmetic)
+        self.loss_sum += train_step(self.descent, batch)
         self.state.step += 1
-        if self.device.type == "cpu" or self.state.step % LOOK_EVERY == 0:
+        if self.state.step % LOOK_EVERY == 0:
             self._look()
 
     def _look(self) -> None:
-        """Refuse to go on with a loss that is not a number."""
-        if not math.isfinite(self.loss_sum.item()):
-            raise UserError(
-                f"{self.label}: the loss is not a number in epoch {self.state.epoch + 1}, step {self.state.step}: "
-                f"lower training.learning_rate ({self.settings.learning_rate:g}) or change training.stretch "
-                f"({self.settings.stretch})."
-            )
+        """Refuse to go on after a step whose loss was not a number."""
+        step = self.descent.failed.item()
+        if step != NONE:
+            self._refuse("loss", step)
+
+    def _refuse(self, what: str, step: int) -> None:
+        """Name the galaxies of a step (0-based) that left no number."""
+        galaxies = self.train.object_id[self.sequence.batch(step)[0]]
+        raise UserError(
+            f"{self.label}: the {what} is not a number in epoch {self.state.epoch + 1}, step {step + 1}, of the "
+            f"galaxies with object_id {', '.join(map(str, galaxies))}: lower training.learning_rate "
+            f"({self.settings.learning_rate:g}), change training.stretch ({self.settings.stretch}), or look at their "
+            "cubes."
+        )
 
     def _end_epoch(self) -> None:
         self._look()
         epoch, step = self.state.epoch, self.state.step
         speed = self._galaxies_per_second()
-        scores = validate(self.network, self.validation)
+        scores = validate(self.descent.finish(), self.validation)
         loss = scores["validation_loss"]
         if not math.isfinite(loss):
-            self.loss_sum += math.nan
-            self._look()
+            self._refuse("validation loss", step - 1)
         if not self.state.history or loss < min(row["validation_loss"] for row in self.state.history):
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         taken = step - (self.sequence.steps(epoch) if epoch else 0)
@@ -219,7 +224,7 @@ class _Run:
             "epoch": epoch + 1,
             "train_loss": self.loss_sum.item() / max(taken, 1),
             **scores,
-            "learning_rate": learning_rate(self.settings, step - 1, self.steps),
+            "learning_rate": learning_rate(self.settings, torch.tensor(step - 1), self.steps).item(),
             "galaxies_per_second": speed,
             "seconds_left": seconds_a_step * (self.steps - step),
             "time": time.time(),
@@ -237,15 +242,9 @@ class _Run:
         return (self.state.step - step) * self.settings.batch / max(time.monotonic() - since, 1e-9)
 
     def _save(self) -> None:
-        named = dict(self.network.named_parameters())
-        moments = {
-            f"adam/{key}/{name}": self.optimizer.state[parameter][key]
-            for name, parameter in named.items()
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-        weights = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
+        self._look()
         best = {f"best/{name}": value for name, value in self.best.items()}
-        self.state.tensors = {**weights, **moments, **best, "loss_sum": self.loss_sum}
+        self.state.tensors = {**self.descent.tensors(), **best, "loss_sum": self.loss_sum}
         self.checkpoints.save(self.state)
 
     def _resume(self) -> None:
@@ -253,18 +252,8 @@ class _Run:
         if state is None:
             return
         print(f"{self.label}: going on after step {state.step} of {self.steps}", file=sys.stderr)
-        part = {kind: {} for kind in ("weights", "adam", "best", "loss_sum")}
-        for name, value in state.tensors.items():
-            kind, _, rest = name.partition("/")
-            part[kind][rest] = value.to(self.device)
-        self.network.load_state_dict(part["weights"])
-        for name, parameter in self.network.named_parameters():
-            first, second = (part["adam"][f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq"))
-            self.optimizer.state[parameter] = {
-                "step": part["adam"][f"step/{name}"],
-                "exp_avg": torch.empty_like(parameter).copy_(first),  # in the layout of the weights, as Adam takes it
-                "exp_avg_sq": torch.empty_like(parameter).copy_(second),
-            }
-        self.best = part["best"]
-        self.loss_sum = part["loss_sum"][""]
+        self.descent.load(state.tensors, state.step)
+        self.loss_sum = state.tensors["loss_sum"].to(self.device)
+        kept = {name.removeprefix("best/"): value for name, value in state.tensors.items() if name.startswith("best/")}
+        self.best = {name: value.to(self.device) for name, value in kept.items()}
         self.state = State({}, state.step, state.epoch, state.history)
