@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic_galaxies import NarrowNetwork
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdss_photoz.config import Training
 from sdss_photoz.training import device
@@ -65,6 +66,25 @@ def test_the_first_step_whose_loss_is_no_number_is_noted_on_the_device(narrow_ne
     for step in range(5):
         assert descent.failed == (NONE if step < 3 else 2)
         train_step(descent, (cubes, ebv if step != 2 else ebv * torch.nan, labels))
+
+
+class _NoReading(TorchDispatchMode):
+    """Refuses what makes a program wait for a GPU: reading a value there, or shapes that depend on values."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        assert torch.Tag.data_dependent_output not in operation.tags, f"{operation} reads a value from the device"
+        assert torch.Tag.dynamic_output_shape not in operation.tags, f"{operation} reads a value from the device"
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
+def test_a_step_reads_no_value_from_the_device_and_so_can_be_replayed(narrow_network, arithmetic):
+    descent = Descent(narrow_network, Training(schedule="step"), 10, arithmetic)
+    train_step(descent, _batch())  # makes Adam's moments
+    with _NoReading():
+        with pytest.raises(AssertionError, match="reads a value"):
+            descent.rate.item()
+        train_step(descent, _batch())
 
 
 def test_the_aligned_form_descends_as_the_plain_form_does(narrow_network):
