@@ -101,7 +101,7 @@ def swarp(paths, ra, dec, folder):
 
 
 @pytest.fixture
-def compare(tmp_path, need_program, capsys):
+def compare(request, tmp_path, need_program, capsys):
     """A function that compares the cubes at some positions with SWarp's, prints what it found and asserts the limits.
 
     It returns, for each position and band, the number of frames given to SWarp and of pixels that it covered, and the
@@ -114,7 +114,7 @@ def compare(tmp_path, need_program, capsys):
         counted = found["local"].where(found["sigma"] > SIGMA, 0).max()
         with capsys.disabled():
             print(
-                f"\n{(found['pixels'] > 0).sum()} cutouts of up to {found['hits'].max()} frames, "
+                f"\n{request.node.name}: {(found['pixels'] > 0).sum()} cutouts of up to {found['hits'].max()} frames, "
                 f"{found['pixels'].sum()} pixels: largest difference {found['sigma'].max():.1e} sigma (where "
                 f"above {SIGMA}: {counted:.1e} of the local maximum), {found['other'].sum()} pixels covered otherwise",
                 end=" ",
