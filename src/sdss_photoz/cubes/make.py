@@ -25,9 +25,7 @@ from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, Frame
 
-BESIDE = (
-    5e8  # bytes: the libraries, tables, a frame with what decompresses it, and its images before they are dealt out
-)
+BESIDE = 5e8  # bytes: libraries, tables, a frame with what decompresses it, its images before they are dealt out
 AT_ONCE = 512  # galaxies resampled at a time: 8 MB
 COPIES = 4  # of a chunk's flux, while its shard is written: memory of the layers may not have been given back by then
 
