@@ -1,4 +1,4 @@
-"""The default run, as a newcomer makes it."""
+"""The default run learns, and a run's scores are told with their errors."""
 
 import json
 
@@ -10,23 +10,23 @@ from tests.workflow.conftest import ROOT, Workflow
 
 @pytest.fixture(scope="module")
 def default(tmp_path_factory):
-    """The finished default run."""
+    """The default run, as far as the networks of its first fold."""
     workflow = Workflow(tmp_path_factory.mktemp("default"), ROOT / "config.yaml")
-    workflow.run("--cores", "2", check=True)
+    networks = [f"results/default/training/images/fold-0/member-{member}.history.csv" for member in range(2)]
+    workflow.run("--cores", "2", *networks, check=True, timeout=900)
     return workflow.directory / "results" / "default"
 
 
 @pytest.mark.slow
-def test_every_network_ends_half_a_nat_below_the_entropy_of_the_training_redshifts(default):
+def test_a_network_ends_half_a_nat_below_the_entropy_of_the_training_redshifts(default):
     galaxies = pd.read_parquet(default / "sample" / "galaxies.parquet").set_index("object_id")
     folds = pd.read_parquet(default / "sample" / "folds-images.parquet").set_index("object_id")
+    z = galaxies["z_spec"][folds.index[folds["role_0"] == "train"]]
+    share = np.histogram(z, bins=180, range=(0, 0.4))[0] / len(z)
+    entropy = -np.sum(share[share > 0] * np.log(share[share > 0]))
     histories = sorted((default / "training").rglob("*.history.csv"))
-    assert len(histories) == 6
+    assert len(histories) == 2
     for path in histories:
-        fold = path.parent.name.removeprefix("fold-")
-        z = galaxies["z_spec"][folds.index[folds[f"role_{fold}"] == "train"]]
-        share = np.histogram(z, bins=180, range=(0, 0.4))[0] / len(z)
-        entropy = -np.sum(share[share > 0] * np.log(share[share > 0]))
         history = pd.read_csv(path)
         kept = history.loc[history["validation_loss"].idxmin()]
         print(f"{path.parent.name} {path.stem}: validation loss {kept.validation_loss:.3f}, entropy {entropy:.3f}")
@@ -34,12 +34,11 @@ def test_every_network_ends_half_a_nat_below_the_entropy_of_the_training_redshif
         assert history["validation_loss"].iloc[-1] < entropy - 0.5
 
 
-@pytest.mark.slow
-def test_scores_of_network_and_baseline_stand_side_by_side_with_errors(default):
-    scores = json.loads((default / "evaluation" / "images" / "metrics.json").read_text())["headline"]["scores"]
-    page = (default / "report" / "index.html").read_text()
+def test_scores_of_network_and_baseline_stand_side_by_side_with_errors(tiny):
+    scores = json.loads((tiny.results / "evaluation" / "images" / "metrics.json").read_text())["headline"]["scores"]
+    page = (tiny.results / "report" / "index.html").read_text()
     for method in ("network", "local_linear"):
         value, error = scores[method]["sigma_mad"]["value"], scores[method]["sigma_mad"]["error"]
-        assert 0.005 < value < 0.03
-        assert 0 < error < 0.2 * value
+        assert 0.005 < value < 0.1
+        assert 0 < error < 0.5 * value
         assert f"{value:.5f} ± {error:.5f}" in page
