@@ -19,7 +19,6 @@ from sdss_photoz.survey import CUBE_SIZE, FRAME_SHAPE, PIXEL_SCALE, Frame
 
 HEADERS = 4 * 2880  # bytes
 ROW = 4 * FRAME_SHAPE[1]  # bytes
-SPREAD = 0.06  # degrees from a frame's middle
 
 
 class Alternating:
@@ -64,10 +63,11 @@ def _decompress(path: Path, size: int) -> None:
         file.read(size)
 
 
-def _around(projection: Projection, count: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    ra, dec = projection.centre()
-    offsets = rng.uniform(-SPREAD, SPREAD, (2, count))
-    return ra + offsets[0] / np.cos(np.radians(dec)), dec + offsets[1]
+def _anywhere(projection: Projection, count: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascensions and declinations (degrees) of places spread evenly over a frame."""
+    x, y = rng.uniform(0, [[FRAME_SHAPE[1]], [FRAME_SHAPE[0]]], (2, count))
+    places = np.linalg.solve(projection.from_sky, np.stack([x, y, np.ones(count)]))
+    return np.degrees(np.arctan2(places[1], places[0])) % 360, np.degrees(np.arctan2(places[2], np.hypot(*places[:2])))
 
 
 def _last_row(projection: Projection, ra, dec) -> int:
@@ -88,7 +88,7 @@ def stage(sas: Path, galaxies: int, frames: int) -> dict[str, float]:
     libraries = peak_gigabytes()
     paths, rng = find_frames(sas), np.random.default_rng(1)
     projections = {frame: Projection(read_wcs(path)) for frame, path in paths.items()}
-    fields = {frame[:3]: _around(projection, galaxies, rng) for frame, projection in projections.items()}
+    fields = {frame[:3]: _anywhere(projection, galaxies, rng) for frame, projection in projections.items()}
     repeats = -(-frames // len(paths))
     ra, dec = np.tile(np.concatenate(list(fields.values()), axis=1), repeats)
     first = {field: galaxies * k for k, field in enumerate(fields)}
@@ -128,7 +128,7 @@ def galaxies_a_frame(frame: Frame, path: Path, counts, rounds: int) -> pd.DataFr
     """The stage's ratio to decompression over galaxies a frame: over_decompression, ms_a_cutout; index galaxies."""
     compile_loops(frame, path)
     projection, rng = Projection(read_wcs(path)), np.random.default_rng(2)
-    places = {count: _around(projection, count, rng) for count in counts}
+    places = {count: _anywhere(projection, count, rng) for count in counts}
     times = {count: [] for count in counts}
     for _ in range(rounds):
         for count, (ra, dec) in places.items():
@@ -176,7 +176,7 @@ def _write_visits(folder: Path, visits: int) -> None:
 
 def _deep(folder: Path, visits: int, galaxies: int) -> dict[str, float]:
     paths = {frame: path for frame, path in find_frames(folder).items() if frame.run <= visits}
-    ra, dec = _around(Projection(read_wcs(paths[Frame(1, 1, 11, "r")])), galaxies, np.random.default_rng(4))
+    ra, dec = _anywhere(Projection(read_wcs(paths[Frame(1, 1, 11, "r")])), galaxies, np.random.default_rng(4))
     flux, depth = _empty_cubes(galaxies)
 
     def copies(frame):
@@ -192,6 +192,6 @@ def _deep(folder: Path, visits: int, galaxies: int) -> dict[str, float]:
 
 def compile_loops(frame: Frame, path: Path) -> None:
     """Make one cube, so that the loops are compiled, or read from their cache, before anything is timed."""
-    ra, dec = _around(Projection(read_wcs(path)), 1, np.random.default_rng(0))
+    ra, dec = _anywhere(Projection(read_wcs(path)), 1, np.random.default_rng(0))
     with quiet():
         stack_cubes(ra, dec, [(frame, np.zeros(1, int))], Alternating({frame: path}, {frame: 0}), *_empty_cubes(1))
