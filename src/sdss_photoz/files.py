@@ -4,11 +4,15 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+
+from sdss_photoz.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk, or a quota, without room says
 
@@ -45,6 +49,38 @@ def whole(path):
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(out) -> Iterator[Path]:
+    """Give an empty folder on the disk of an output, beside it; it goes when the block ends.
+
+    Raises
+    ------
+    UserError
+        Where none can be made there.
+    """
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_said(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Raise a `UserError` where the disk becomes full: the sentence for what the system says of it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(sentence(os.strerror(error.errno))) from None
 
 
 def write_text(path, text: str) -> None:

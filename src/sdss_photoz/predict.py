@@ -9,7 +9,6 @@ columns of POSITIONS, redshifts, flags and distributions: docs/evaluation.md nam
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -289,20 +288,13 @@ def load_ensemble(models: dict[str, Path]) -> Ensemble:
 @contextmanager
 def _room_for_cubes(out: Path, count: int) -> Iterator[Path]:
     """A folder beside the output that goes when the block ends, on a disk with room for its cubes."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
-    try:
+    with files.folder_beside(out) as folder:
         if (free := shutil.disk_usage(folder).free) < count * BYTES:
             raise UserError(
                 f"{out.parent} has {free / 1e9:.1f} GB free, but the cubes of {count} positions take "
                 f"{count * BYTES / 1e9:.1f} GB there until {out.name} is written: make room, or give fewer positions."
             )
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _look_at_cubes(store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: Ensemble, device):

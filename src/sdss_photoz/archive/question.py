@@ -1,10 +1,8 @@
 """What is asked of the archive's table services, and what comes back as CSV."""
 
-import errno
 import io
 import re
 import shutil
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -104,15 +102,9 @@ def forget(folder, name: str) -> None:
         shutil.rmtree(kept)
 
 
-@contextmanager
 def room(folder):
-    """Turn a full disk under a folder into a sentence for the user."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(f"the disk of {folder} is full: make room and run again; what came is kept.") from None
+    """A context that turns a full disk under a folder into a sentence for the user."""
+    return files.full_disk_said(lambda _: f"the disk of {folder} is full: make room and run again; what came is kept.")
 
 
 def box(region, margin=0.0):

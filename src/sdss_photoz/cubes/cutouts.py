@@ -7,8 +7,6 @@ missing, or lies outside of all frames, is all NaN and has depth 0.
 
 import fnmatch
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
@@ -17,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from sdss_photoz import files
 from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.frame import read_wcs, same_content
 from sdss_photoz.cubes.make import stack_cubes
@@ -152,12 +151,7 @@ def cutouts(
         yield copies[frame][0]
 
     chunks = -(-len(ra) // SHARD)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"{out} cannot be made ({error.strerror}): give another --out.") from None
-    try:
+    with files.folder_beside(out) as folder:
         store = folder / "store"
         table = pd.DataFrame({"object_id": _object_ids(positions), "ra": ra, "dec": dec})
         create_store(store, table, chunks, precision=precision)
@@ -173,8 +167,6 @@ def cutouts(
         keep_digests(store, digests)
         del flux
         store.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return depth
 
 

@@ -4,10 +4,8 @@ Arrays of the file: `cube` (galaxy, y, x, band: ugriz) float32, and `labels`, a 
 paper's sample in it is that of :data:`R_MAX`, :data:`Z_MAX` and :data:`PRIMTARGET_MIN`.
 """
 
-import errno
 import shutil
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -197,18 +195,14 @@ def _check_room(unpacked, cubes):
         )
 
 
-@contextmanager
 def _filling(unpacked, cubes):
-    """Say so where the disk fills while the cubes are unpacked."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(
-            f"the disk of {unpacked} became full ({error.strerror}) while the {cubes.info.file_size / 1e9:,.2f} GB of "
+    """A context that says so where the disk fills while the cubes are unpacked."""
+    return files.full_disk_said(
+        lambda why: (
+            f"the disk of {unpacked} became full ({why}) while the {cubes.info.file_size / 1e9:,.2f} GB of "
             f"{cubes.path} were unpacked: make room, or put the results on another disk."
-        ) from None
+        )
+    )
 
 
 def read_cubes(place: dict, rows) -> np.ndarray:

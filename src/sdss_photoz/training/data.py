@@ -7,11 +7,9 @@ import torch
 from sdss_photoz.cubes.store import load_cubes, load_depth, open_store, selection_digest
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import BANDS
-from sdss_photoz.training.examples import PIECE, Catalogue, Examples, bin_of, entropy, gather
+from sdss_photoz.training.examples import PIECE, Catalogue, Examples, gather
 from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
 from sdss_photoz.training.scratch import float16_copy
-
-__all__ = ["bin_of", "complete", "entropy", "gather", "load_examples", "select", "selection"]
 
 
 def complete(store) -> np.ndarray:

@@ -1,8 +1,6 @@
 """The float16 copy of a store's cubes: written once, by the first job that needs it, and mapped by those after it."""
 
-import os
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +73,7 @@ def float16_copy(store, folder, selection: str | None = None) -> tuple[np.memmap
     digest, count = cubes_digest(store), open_store(store)["object_id"].shape[0]
     name = f"cubes-{files.digest(str(store.resolve()))[:8]}"
     path = folder / f"{name}-{digest[:16]}.npy"
-    with _room_in_one_sentence(folder):
+    with files.full_disk_said(lambda why: _no_room(folder, why)):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock", mode=0o666):
             if (cubes := _mapped(path, count)) is None:
@@ -110,17 +108,6 @@ def _write(store: Path, path: Path) -> None:
             flux = load_cubes(store, rows)
             check_flux(object_id[rows], flux, as_float16=True)
             file.write(flux.astype("<f2"))
-
-
-@contextmanager
-def _room_in_one_sentence(folder: Path):
-    """Turn a full disk into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in files.FULL:
-            raise
-        raise UserError(_no_room(folder, os.strerror(error.errno))) from None
 
 
 def _no_room(folder: Path, found: str) -> str:
