@@ -43,13 +43,6 @@ def root() -> Path:
     return ROOT
 
 
-def pytest_collection_modifyitems(items):
-    """Tests of one file share a worker; so do all that use the tiny run, which is made once."""
-    for item in items:
-        group = "tiny" if "tiny" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_addoption(parser):
     parser.addoption("--write-golden", action="store_true", help="write tests/workflow/golden.json anew")
     parser.addoption("--swarp-positions", type=int, default=8, help="positions on each frame that SWarp cuts out too")

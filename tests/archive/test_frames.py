@@ -50,6 +50,17 @@ def in_another_process(code, *words, **options):
     return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], text=True, **options)
 
 
+def half_way(folder, archive):
+    """Start the slow fetch of a frame in another process: the process, and its part of the file at 200,000 bytes."""
+    archive.add(FRAME, content(size=1_500_000), faults=["slow"])
+    process = in_another_process("ensure(frame, *sys.argv[1:], archive=archive)", folder, archive.url)
+    part = (folder / FRAME.path()).with_name(f".{FRAME.name}.part")
+    give_up = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    return process, part
+
+
 def leftovers(folder):
     return sorted(path.name for path in Path(folder).rglob("*") if path.is_file() and path.name.startswith("."))
 
@@ -325,12 +336,7 @@ def test_bzip2_bomb_takes_little_memory(tmp_path, start):
 
 
 def test_fetch_killed_half_way_is_continued_with_the_rest_alone(tmp_path, archive):
-    archive.add(FRAME, content(size=1_500_000), faults=["slow"])
-    process = in_another_process("ensure(frame, *sys.argv[1:], archive=archive)", tmp_path, archive.url)
-    part = (tmp_path / FRAME.path()).with_name(f".{FRAME.name}.part")
-    give_up = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < give_up:
-        time.sleep(0.01)
+    process, part = half_way(tmp_path, archive)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / FRAME.path()).exists()
@@ -344,12 +350,7 @@ def test_fetch_killed_half_way_is_continued_with_the_rest_alone(tmp_path, archiv
 
 
 def test_job_that_waits_for_a_frame_goes_on_when_the_one_that_fetched_it_is_killed(tmp_path, archive):
-    archive.add(FRAME, content(size=1_500_000), faults=["slow"])
-    fetching = in_another_process("ensure(frame, *sys.argv[1:], archive=archive)", tmp_path, archive.url)
-    part = (tmp_path / FRAME.path()).with_name(f".{FRAME.name}.part")
-    give_up = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < give_up:
-        time.sleep(0.01)
+    fetching, _ = half_way(tmp_path, archive)
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(fetch, tmp_path, archive)
         time.sleep(0.3)

@@ -14,6 +14,7 @@ from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import metrics, pdfs
 from sdss_photoz.evaluation.evaluate import evaluate
+from sdss_photoz.evaluation.residuals import residuals, sigma_mad
 
 SETTINGS = Evaluation(bootstrap=50)
 
@@ -45,7 +46,7 @@ def test_each_member_is_matched_to_its_galaxy_whatever_the_order_of_rows(run):
 def test_headline_is_the_score_of_the_averaged_distributions(run):
     _, _, photoz, scores = run
     scored = photoz[photoz["has_frames"]]
-    expected = metrics.scores(metrics.residuals(scored["z_phot"], scored["z_spec"]), scored["crps"])
+    expected = metrics.scores(residuals(scored["z_phot"], scored["z_spec"]), scored["crps"])
     found = scores["headline"]["scores"]["network"]
     assert {key: found[key]["value"] for key in found} == pytest.approx(expected)
     assert all(found[key]["error"] > 0 for key in ("bias", "sigma_mad", "crps"))
@@ -136,7 +137,7 @@ def test_repeats_are_scored_on_their_own_and_not_pooled(tmp_path):
 
     def mean_of_repeats(column):
         parts = [part for _, part in scored.groupby("repeat")]
-        return np.mean([metrics.sigma_mad(metrics.residuals(part[column], part["z_spec"])) for part in parts])
+        return np.mean([sigma_mad(residuals(part[column], part["z_spec"])) for part in parts])
 
     assert scores["headline"]["scores"]["network"]["sigma_mad"]["value"] == pytest.approx(mean_of_repeats("z_phot"))
     assert scores["members"][1]["sigma_mad"] == pytest.approx(mean_of_repeats("z_phot_member_1"))

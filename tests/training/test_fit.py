@@ -45,6 +45,21 @@ def undisturbed(small_run, tmp_path_factory):
     return _train(small_run, tmp_path_factory.mktemp("undisturbed"))
 
 
+@pytest.fixture
+def stopped_at_step_9(monkeypatch):
+    """The steps taken, a list that grows; the ninth comes with SIGTERM."""
+    take_step, taken = fit.train_step, []
+
+    def step_and_signal(*arguments):
+        taken.append(1)
+        if len(taken) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(fit, "train_step", step_and_signal)
+    return taken
+
+
 def _examples(count, seed, settings=QUICK):
     population = draw_population(count, seed)
     galaxies = pd.DataFrame({"object_id": np.arange(count), "z_spec": population["z"], "ebv": population["ebv"]})
@@ -114,25 +129,16 @@ def test_a_training_killed_at_once_resumes_and_gives_the_same_bytes(small_run, u
 
 
 def test_sigterm_saves_and_exits_within_an_epoch_and_the_rerun_gives_the_same_bytes(
-    small_run, undisturbed, tmp_path, monkeypatch, capsys
+    small_run, undisturbed, tmp_path, stopped_at_step_9, capsys
 ):
-    take_step, taken = fit.train_step, []
-
-    def step_and_signal(*arguments):
-        taken.append(1)
-        if len(taken) == 9:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(fit, "train_step", step_and_signal)
     settings = QUICK.model_copy(update={"checkpoint_minutes": 60.0})
     with pytest.raises(SystemExit) as stopped:
         _train(small_run, tmp_path, settings)
     assert stopped.value.code == 128 + signal.SIGTERM
-    assert len(taken) == 9
+    assert len(stopped_at_step_9) == 9
     assert "stopped by SIGTERM" in capsys.readouterr().err
     assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
-    assert len(taken) == 6 * 12
+    assert len(stopped_at_step_9) == 6 * 12
 
 
 def test_after_a_damaged_checkpoint_the_bytes_are_the_same(small_run, undisturbed, tmp_path, monkeypatch, capsys):
@@ -214,22 +220,15 @@ def test_pinned_memory_gives_the_bytes_of_resident_cubes(small_run, undisturbed,
     assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
 
 
-def test_a_streamed_training_that_is_stopped_ends_with_the_bytes_of_one_that_is_not(small_run, tmp_path, monkeypatch):
+def test_a_streamed_training_that_is_stopped_ends_with_the_bytes_of_one_that_is_not(
+    small_run, tmp_path, stopped_at_step_9
+):
     settings = QUICK.model_copy(update={"residence": "streamed", "scratch": str(tmp_path / "scratch")})
-    undisturbed = _bytes(_train(small_run, tmp_path / "undisturbed", settings))
-    take_step, taken = fit.train_step, []
-
-    def step_and_signal(*arguments):
-        taken.append(1)
-        if len(taken) == 9:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(fit, "train_step", step_and_signal)
     with pytest.raises(SystemExit):
         _train(small_run, tmp_path / "stopped", settings)
-    assert _bytes(_train(small_run, tmp_path / "stopped", settings)) == undisturbed
-    assert len(taken) == 6 * 12
+    stopped = _bytes(_train(small_run, tmp_path / "stopped", settings))
+    assert len(stopped_at_step_9) == 6 * 12
+    assert stopped == _bytes(_train(small_run, tmp_path / "undisturbed", settings))
     assert len(list((tmp_path / "scratch").glob("*.npy"))) == 1
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,10 +42,16 @@ class Workflow:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Workflow:
-    """The finished tiny run; tests that change files take a copy."""
-    workflow = Workflow(tmp_path_factory.mktemp("tiny"))
-    workflow.run("--cores", "2", check=True)
+def tiny(tmp_path_factory, worker_id) -> Workflow:
+    """The finished tiny run, made once for all workers; tests that run it again or change files take a copy."""
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent
+    with FileLock(folder / "tiny.lock"):
+        workflow = Workflow(folder / "tiny")
+        if not (folder / "tiny.made").exists():
+            workflow.run("--cores", "2", check=True)
+            (folder / "tiny.made").touch()
     return workflow
 
 
