@@ -11,6 +11,7 @@ import qp
 from sdss_photoz.config import Evaluation
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import baselines, metrics, pdfs
+from sdss_photoz.evaluation.residuals import residuals
 from sdss_photoz.files import whole, write_json, write_parquet
 from sdss_photoz.survey import BANDS
 
@@ -259,7 +260,7 @@ def _residuals(table, method, settings):
     """Residuals, and CRPS where the method has distributions."""
     column = METHODS.get(method, f"z_phot_{method}")
     crps = {"network": "crps"}.get(method, f"crps_{method}")
-    found = {"dz": metrics.residuals(table[column], table["z_spec"])}
+    found = {"dz": residuals(table[column], table["z_spec"])}
     if crps in table:
         found["crps"] = table[crps].to_numpy()
     return found

@@ -7,8 +7,7 @@ from astropy import units as u
 from astropy_healpix import lonlat_to_healpix
 
 from sdss_photoz.errors import UserError
-from sdss_photoz.evaluation.residuals import residuals as residuals
-from sdss_photoz.evaluation.residuals import sigma_mad as sigma_mad
+from sdss_photoz.evaluation.residuals import sigma_mad
 
 SCORES = ("bias", "sigma_mad", "outliers", "crps")
 OUTLIER = 0.05
@@ -20,7 +19,7 @@ def scores(dz, crps=None, outlier: float = OUTLIER) -> dict[str, float]:
     Parameters
     ----------
     dz : ndarray (galaxy,)
-        Residuals of `residuals`.
+        Residuals of `residuals.residuals`.
     crps : ndarray (galaxy,), optional
         Scores of the distributions; a method without distributions has none.
     outlier : float

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import metrics
+from sdss_photoz.evaluation.residuals import residuals
 
 POSITION = (("ra", "dec"), ("RA", "DEC"), ("RA", "Dec"))
 
@@ -112,7 +113,7 @@ def evaluate_table(
         used &= np.isfinite(ra) & np.isfinite(dec)
     if not used.any():
         raise UserError(f"{name} has no row in which both {z_spec} and {z_phot} are numbers.")
-    dz = metrics.residuals(columns[z_phot][used], columns[z_spec][used])
+    dz = residuals(columns[z_phot][used], columns[z_spec][used])
     cells = np.arange(len(dz)) if position is None else metrics.sky_cells(ra[used], dec[used], nside)
     found = metrics.compare({"table": {"dz": dz}}, cells, outlier=outlier, resamples=resamples, seed=seed)
     found = found["scores"]["table"]

@@ -8,7 +8,8 @@ from matplotlib import rc_context
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from sdss_photoz.evaluation import metrics, pdfs
+from sdss_photoz.evaluation import pdfs
+from sdss_photoz.evaluation.residuals import residuals, sigma_mad
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, BLACK = (  # Okabe & Ito 2008
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#222222"
@@ -90,16 +91,16 @@ def residual_table(photoz: pd.DataFrame, step: float = 0.02, fewest: int = 20) -
     number = np.floor(photoz["z_spec"] / step).astype(int)
     rows = []
     for column in known_methods(photoz):
-        dz = pd.Series(metrics.residuals(photoz[column], photoz["z_spec"]), photoz.index)
+        dz = pd.Series(residuals(photoz[column], photoz["z_spec"]), photoz.index)
         for index, part in dz.dropna().groupby(number):
             if len(part) >= fewest:
                 rows.append((METHODS[column][0], index * step, (index + 1) * step, len(part), part.median(),
-                             metrics.sigma_mad(part.to_numpy())))  # fmt: skip
+                             sigma_mad(part.to_numpy())))  # fmt: skip
     return pd.DataFrame(rows, columns=["method", "z_low", "z_high", "galaxies", "median_dz", "sigma_mad"])
 
 
 @styled
-def residuals(table: pd.DataFrame) -> Figure:
+def residual_curves(table: pd.DataFrame) -> Figure:
     """Median and scatter of the residuals against redshift, from `residual_table`."""
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)

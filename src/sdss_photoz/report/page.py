@@ -135,7 +135,7 @@ def _trial_section(name, trial, sample, photoz, found, store, config, figures, t
     entropy = redshift_entropy(sample["z_spec"], training.bins)
     drawn = {
         "redshifts": draw.redshifts(scored, found["outlier"]),
-        "residuals": draw.residuals(residuals),
+        "residuals": draw.residual_curves(residuals),
         "pit": draw.pit(pit),
         "training": draw.training(histories, entropy) if histories else None,
         "examples": _examples(sample, scored, trial.ensemble, photoz, store, config.report.examples),
