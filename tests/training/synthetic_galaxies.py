@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE, EXTINCTION_PER_EBV, PIXEL_SCALE
-from sdss_photoz.training.layers import Convolution, Dense, DenseWithEbv, Inception
+from sdss_photoz.training.layers import DOCUMENTED, Convolution, Dense, DenseWithEbv, Inception, Variant
 from sdss_photoz.training.networks.inception import Network
 from sdss_photoz.training.stretch import NOISE
 
@@ -114,14 +114,15 @@ class NarrowNetwork(nn.Module):
     wide = True
     forward = Network.forward
 
-    def __init__(self):
+    def __init__(self, variant: Variant = DOCUMENTED):
         super().__init__()
-        self.conv0 = Convolution(5, 6, 5)
-        self.inception0 = Inception(6, 3, 5)
-        self.inception1 = Inception(18, 4, 9)
-        self.inception2 = Inception(31, 4, 9)
-        self.inception3 = Inception(31, 3, 4)
-        self.inception4 = Inception(15, 5, 7, with_5x5=False)
+        self.conv0 = Convolution(5, 6, 5, variant=variant)
+        self.inception0 = Inception(6, 3, 5, variant=variant)
+        self.inception1 = Inception(18, 4, 9, variant=variant)
+        self.inception2 = Inception(31, 4, 9, variant=variant)
+        self.inception3 = Inception(31, 3, 4, variant=variant)
+        self.inception4 = Inception(15, 5, 7, with_5x5=False, variant=variant)
         self.dense0 = DenseWithEbv(2 * 2 * 19 + 1, 13)
-        self.dense1 = Dense(13, 11)
-        self.dense2 = Dense(11, 7)
+        self.dense1 = Dense(13, 11, variant.dropout)
+        self.dense2 = Dense(11, 7, variant.dropout)
+        self.pool = variant.pool

@@ -12,7 +12,7 @@ import torch
 
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.layers import average_pool_same
+from sdss_photoz.training.layers import pool_same
 from sdss_photoz.training.networks import build, names
 
 
@@ -81,7 +81,7 @@ def test_the_documented_layer_table_is_the_network():
 
 
 def test_a_stride_one_pool_pads_right_and_below_and_averages_over_real_pixels_only():
-    pooled = average_pool_same(torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None])
+    pooled = pool_same(torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None])
     assert pooled[0, 0].tolist() == [[2.5, 3.0], [3.5, 4.0]]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sdss_photoz.training.layers import Convolution, Dense, DenseWithEbv, Inception, average_pool_same, flatten
+from sdss_photoz.training.layers import BatchNorm, Convolution, Dense, DenseWithEbv, Inception, flatten, pool_same
 
 ROW = 8  # numbers that a matrix unit reads at once, in bfloat16
 
@@ -97,7 +97,7 @@ def prelu(x: Tensor, slope: Tensor) -> Tensor:
 
 
 class AlignedConvolutions(nn.Module):
-    """Convolutions of one size that read the same maps, as one; then PReLU.
+    """Convolutions of one size that read the same maps, as one; then, as they have it, batch normalisation and PReLU.
 
     Parameters
     ----------
@@ -109,18 +109,22 @@ class AlignedConvolutions(nn.Module):
 
     def __init__(self, plain: dict[str, Convolution], maps_in: Maps):
         super().__init__()
-        counts = [len(layer.bias) for layer in plain.values()]
+        counts = [len(layer.weight) for layer in plain.values()]
         self.maps = Maps.beside(*counts, row=maps_in.row)
         self.split = [padded(count, maps_in.row) for count in counts]
-        first = next(iter(plain.values())).weight
-        self.bias = nn.Parameter(first.new_zeros(self.maps.count))
+        layer = next(iter(plain.values()))
+        first = layer.weight
+        self.bias = None if layer.bias is None else nn.Parameter(first.new_zeros(self.maps.count))
         self.weight = nn.Parameter(first.new_zeros(self.maps.count, maps_in.count, *first.shape[2:]))
-        self.slope = nn.Parameter(first.new_zeros(self.maps.count))
+        self.slope = None if layer.slope is None else nn.Parameter(first.new_zeros(self.maps.count))
+        self.norm = None if layer.norm is None else BatchNorm(self.maps.count).to(first)
+        of_maps = [name for name in layer.state_dict() if name != "weight"]
+        self.exact = [name for name in of_maps if name.startswith("norm.")]
         self.places = {}
         for name, rows in zip(plain, self.maps.real.split(counts), strict=True):
             prefix = f"{name}." if name else ""
             self.places[f"{prefix}weight"] = [Place("weight", rows, maps_in.real)]
-            self.places |= {f"{prefix}{kind}": [Place(kind, rows)] for kind in ("bias", "slope")}
+            self.places |= {f"{prefix}{kind}": [Place(kind, rows)] for kind in of_maps}
 
     def branches(self, x: Tensor) -> list[Tensor]:
         """Map (n, maps_in, y, x) to the padded maps of each convolution (n, maps, y, x)."""
@@ -131,6 +135,9 @@ class AlignedConvolutions(nn.Module):
             x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         else:
             x = F.conv2d(x, self.weight, self.bias, padding=size // 2)
+        x = x if self.norm is None else self.norm(x)
+        if self.slope is None:
+            return list(F.relu(x).split(self.split, dim=1))
         return list(map(prelu, x.split(self.split, dim=1), self.slope.split(self.split)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +150,7 @@ class AlignedInception(nn.Module):
 
     def __init__(self, plain: Inception, maps_in: Maps):
         super().__init__()
-        narrow, wide = len(plain.into_3x3.bias), len(plain.branch_1x1.bias)
+        narrow, wide = len(plain.into_3x3.weight), len(plain.branch_1x1.weight)
         branches = ("3x3", "5x5") if plain.with_5x5 else ("3x3",)
         names = ["branch_1x1", *(f"into_{branch}" for branch in branches), "into_pool"]
         self.into = AlignedConvolutions({name: getattr(plain, name) for name in names}, maps_in)
@@ -151,18 +158,21 @@ class AlignedInception(nn.Module):
             name: [place._replace(name=f"into.{place.name}") for place in places]
             for name, places in self.into.places.items()
         }
+        self.exact = [f"into.{name}" for name in self.into.exact]
         for name in (f"branch_{branch}" for branch in branches):
             layer = AlignedConvolutions({"": getattr(plain, name)}, Maps.beside(narrow, row=maps_in.row))
             setattr(self, name, layer)
             for kind, (place,) in layer.places.items():
                 self.places[f"{name}.{kind}"] = [place._replace(name=f"{name}.{place.name}")]
+            self.exact += [f"{name}.{kind}" for kind in layer.exact]
+        self.pool = plain.pool
         self.maps = Maps.beside(*[wide] * (1 + len(branches)), narrow, row=maps_in.row)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, maps_in, y, x) to (n, maps, y, x)."""
         one, three, *five, pool = self.into.branches(x)
         five = [self.branch_5x5(part) for part in five]
-        return torch.cat([one, *five, self.branch_3x3(three), average_pool_same(pool)], dim=1)
+        return torch.cat([one, *five, self.branch_3x3(three), pool_same(pool, self.pool)], dim=1)
 
 
 class AlignedDense(nn.Module):
@@ -179,9 +189,11 @@ class AlignedDense(nn.Module):
             "bias": [Place("bias", self.maps.real)],
         }
         self.exact = ("weight", "bias") if last else ()
+        self.dropout = plain.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, features_in) to (n, features)."""
+        x = x if self.dropout is None else self.dropout(x)
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
@@ -239,7 +251,7 @@ class AlignedNetwork(nn.Module):
             aligned = _align(layer, maps, layer is last)
             setattr(self.network, name, aligned)
             maps, prefix = aligned.maps, f"network.{name}."
-            self.exact |= {prefix + kind for kind in getattr(aligned, "exact", ())}
+            self.exact |= {prefix + kind for kind in aligned.exact}
             for kind, places in aligned.places.items():
                 self.places[f"{name}.{kind}"] = [place._replace(name=prefix + place.name) for place in places]
         self.load_state_dict(self.pack(plain.state_dict()))
@@ -250,23 +262,24 @@ class AlignedNetwork(nn.Module):
         return self.network(cubes, ebv)
 
     def pack(self, plain: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Aligned tensors, zero where padded, of plain ones: weights, or moments of them, by name."""
+        """Aligned tensors, zero where padded, of plain ones: weights, or moments of some of them, by name."""
         aligned = {}
-        example = next(iter(plain.values()))
-        for name, parameter in self.named_parameters():
-            aligned[name] = torch.zeros(parameter.shape, dtype=example.dtype, device=example.device)
-        for name, places in self.places.items():
-            for place in places:
-                aligned[place.name][place.index] = plain[name][place.of]
+        shapes = {name: value.shape for name, value in self.state_dict().items()}
+        for name, value in plain.items():
+            for place in self.places[name]:
+                if place.name not in aligned:
+                    aligned[place.name] = value.new_zeros(shapes[place.name])
+                aligned[place.name][place.index] = value[place.of]
         return aligned
 
     def unpack(self, aligned: dict[str, Tensor]) -> dict[str, Tensor]:
         """Plain tensors of aligned ones; see `pack`."""
-        example = next(iter(aligned.values()))
-        plain = {name: example.new_empty(shape) for name, shape in self.shapes.items()}
+        plain = {}
         for name, places in self.places.items():
-            for place in places:
-                plain[name][place.of] = aligned[place.name][place.index]
+            if all(place.name in aligned for place in places):
+                plain[name] = aligned[places[0].name].new_empty(self.shapes[name])
+                for place in places:
+                    plain[name][place.of] = aligned[place.name][place.index]
         return plain
 
 

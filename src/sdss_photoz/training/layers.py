@@ -1,10 +1,65 @@
 """Layers of the inception family, with the arithmetic of the paper's TensorFlow code."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sdss_photoz.training.dropout import Dropout
+
+MOMENTUM = 0.1  # of the running mean and variance of a batch normalisation
+
+
+class Variant(NamedTuple):
+    """What may differ within one network; the defaults are the network as documented.
+
+    Attributes
+    ----------
+    pooling : {"average", "max"}
+        What all pools take from their pixels.
+    activation : {"prelu", "relu"} or None
+        What follows each convolution; None: the network's own.
+    batch_norm : bool
+        Whether maps are normalised over the batch between a convolution and its activation.
+    dropout : float
+        Share of the features dropped before each of the last two dense layers, in training.
+    """
+
+    pooling: str = "average"
+    activation: str | None = None
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    @property
+    def pool(self) -> Callable[[Tensor, int], Tensor]:
+        """The function that pools squares of a given side."""
+        return F.max_pool2d if self.pooling == "max" else F.avg_pool2d
+
+
+DOCUMENTED = Variant()
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of maps (n, maps, y, x); in evaluation by the running mean and variance (Ioffe et al. 2015).
+
+    Parameters
+    ----------
+    maps : int
+        Number of maps.
+    """
+
+    def __init__(self, maps: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(maps)), nn.Parameter(torch.zeros(maps))
+        self.register_buffer("mean", torch.zeros(maps))
+        self.register_buffer("variance", torch.ones(maps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each map, then scale and shift it."""
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, self.training, MOMENTUM)
 
 
 class Convolution(nn.Module):
@@ -21,32 +76,50 @@ class Convolution(nn.Module):
     stride : int
         1 keeps the size of the image, 2 halves it.
     prelu : bool
-        Whether to learn slopes; otherwise they are 0 (ReLU), which a CPU computes faster.
+        Whether to learn slopes, where the variant does not say; otherwise they are 0 (ReLU), which a CPU computes
+        faster.
+    variant : Variant
+        Activation and batch normalisation.
     """
 
-    def __init__(self, maps_in: int, maps: int, size: int, stride: int = 1, prelu: bool = True):
+    def __init__(
+        self, maps_in: int, maps: int, size: int, stride: int = 1, prelu: bool = True, variant: Variant = DOCUMENTED
+    ):
         super().__init__()
-        self.bias = nn.Parameter(torch.empty(maps))
+        prelu = prelu if variant.activation is None else variant.activation == "prelu"
+        self.bias = None if variant.batch_norm else nn.Parameter(torch.empty(maps))  # it would be subtracted again
         self.weight = nn.Parameter(torch.empty(maps, maps_in, size, size))
         self.slope = nn.Parameter(torch.empty(maps)) if prelu else None
+        self.norm = BatchNorm(maps) if variant.batch_norm else None
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, maps_in, y, x) to (n, maps, y / stride, x / stride)."""
         x = F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.weight.shape[-1] // 2)
+        x = x if self.norm is None else self.norm(x)
         return F.relu(x) if self.slope is None else F.prelu(x, self.slope)
 
 
 class Dense(nn.Module):
-    """A fully connected layer. Parameters are registered as the paper's code creates them: weights, biases."""
+    """A fully connected layer. Parameters are registered as the paper's code creates them: weights, biases.
 
-    def __init__(self, features_in: int, features: int):
+    Parameters
+    ----------
+    features_in, features : int
+        Features of the input and of the output.
+    dropout : float
+        Share of the input's features dropped in training.
+    """
+
+    def __init__(self, features_in: int, features: int, dropout: float = 0.0):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(features, features_in))
         self.bias = nn.Parameter(torch.empty(features))
+        self.dropout = Dropout(dropout) if dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, features_in) to (n, features)."""
+        x = x if self.dropout is None else self.dropout(x)
         return F.linear(x, self.weight, self.bias)
 
 
@@ -58,13 +131,13 @@ class DenseWithEbv(Dense):
         return super().forward(flatten_with_ebv(x, ebv))
 
 
-def average_pool_same(x: Tensor) -> Tensor:
-    """Average pool over 2 x 2, stride 1, same size.
+def pool_same(x: Tensor, pool: Callable = F.avg_pool2d) -> Tensor:
+    """Pool over 2 x 2, stride 1, same size.
 
-    The window runs over the pixel and its neighbours right and below; at the edge it averages over real pixels only, as
+    The window runs over the pixel and its neighbours right and below; at the edge it takes real pixels only, as
     TensorFlow does: that is the same as repeating the last row and column.
     """
-    return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
+    return pool(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
 
 
 class Inception(nn.Module):
@@ -78,8 +151,8 @@ class Inception(nn.Module):
         The paper's S1 (maps of the 1x1 convolutions that lead into a branch) and S2 (maps that leave a branch).
     with_5x5 : bool
         Whether there is a 5x5 branch: the paper's last block has none.
-    prelu : bool
-        See `Convolution`.
+    prelu, variant : bool, Variant
+        See `Convolution`; the variant also says how the pool pools.
 
     Attributes
     ----------
@@ -87,16 +160,25 @@ class Inception(nn.Module):
         Maps of the output: S2 from the 1x1, 5x5 and 3x3 branches, in this order, then S1 from the pool.
     """
 
-    def __init__(self, maps_in: int, narrow: int, wide: int, with_5x5: bool = True, prelu: bool = True):
+    def __init__(
+        self,
+        maps_in: int,
+        narrow: int,
+        wide: int,
+        with_5x5: bool = True,
+        prelu: bool = True,
+        variant: Variant = DOCUMENTED,
+    ):
         super().__init__()
-        self.into_3x3 = Convolution(maps_in, narrow, 1, prelu=prelu)
-        self.branch_3x3 = Convolution(narrow, wide, 3, prelu=prelu)
-        self.into_pool = Convolution(maps_in, narrow, 1, prelu=prelu)
+        kind = {"prelu": prelu, "variant": variant}
+        self.into_3x3 = Convolution(maps_in, narrow, 1, **kind)
+        self.branch_3x3 = Convolution(narrow, wide, 3, **kind)
+        self.into_pool = Convolution(maps_in, narrow, 1, **kind)
         if with_5x5:
-            self.into_5x5 = Convolution(maps_in, narrow, 1, prelu=prelu)
-            self.branch_5x5 = Convolution(narrow, wide, 5, prelu=prelu)
-        self.branch_1x1 = Convolution(maps_in, wide, 1, prelu=prelu)
-        self.with_5x5 = with_5x5
+            self.into_5x5 = Convolution(maps_in, narrow, 1, **kind)
+            self.branch_5x5 = Convolution(narrow, wide, 5, **kind)
+        self.branch_1x1 = Convolution(maps_in, wide, 1, **kind)
+        self.with_5x5, self.pool = with_5x5, variant.pool
         self.maps = (3 if with_5x5 else 2) * wide + narrow
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +186,7 @@ class Inception(nn.Module):
         branches = [self.branch_1x1(x)]
         if self.with_5x5:
             branches.append(self.branch_5x5(self.into_5x5(x)))
-        branches += [self.branch_3x3(self.into_3x3(x)), average_pool_same(self.into_pool(x))]
+        branches += [self.branch_3x3(self.into_3x3(x)), pool_same(self.into_pool(x), self.pool)]
         return torch.cat(branches, dim=1)
 
 
@@ -150,12 +232,14 @@ def initialise(network: nn.Module, scheme: str, seed: int) -> nn.Module:
         if scheme == "paper":
             bound = math.sqrt(6 / (fan_in + fan_out))
             layer.weight.uniform_(-bound, bound, generator=generator)
-            layer.bias.fill_(0.1)
+            bias = 0.1
         elif scheme == "he":
             layer.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
-            layer.bias.zero_()
+            bias = 0.0
         else:
             raise ValueError(f"unknown initialisation {scheme!r}")
+        if layer.bias is not None:
+            layer.bias.fill_(bias)
         if getattr(layer, "slope", None) is not None:
             layer.slope.zero_()
     if scheme == "he":

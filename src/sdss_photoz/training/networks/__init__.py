@@ -1,4 +1,7 @@
-"""The networks: one file each, named like the network, with a class ``Network(bins)``; adding one is adding a file."""
+"""The networks: one file each, named like the network, with a class ``Network(bins, variant)``.
+
+Adding one is adding a file.
+"""
 
 import pkgutil
 from importlib import import_module
@@ -6,7 +9,8 @@ from importlib import import_module
 from torch import nn
 
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.layers import initialise
+from sdss_photoz.training.dropout import seed_layers
+from sdss_photoz.training.layers import DOCUMENTED, Variant, initialise
 
 
 def names() -> list[str]:
@@ -14,7 +18,9 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def build(name: str, bins: int = 180, initialisation: str = "he", seed: int = 0) -> nn.Module:
+def build(
+    name: str, bins: int = 180, initialisation: str = "he", seed: int = 0, variant: Variant = DOCUMENTED
+) -> nn.Module:
     """Build a network with fresh weights.
 
     Parameters
@@ -26,7 +32,9 @@ def build(name: str, bins: int = 180, initialisation: str = "he", seed: int = 0)
     initialisation : {"he", "paper"}
         See `sdss_photoz.training.layers.initialise`.
     seed : int
-        Seed of the initial weights.
+        Seed of the initial weights, and of what dropout drops.
+    variant : Variant
+        What differs from the network as documented.
 
     Returns
     -------
@@ -40,5 +48,6 @@ def build(name: str, bins: int = 180, initialisation: str = "he", seed: int = 0)
     """
     if name not in names():
         raise UserError(f"training.network is {name!r}, but must be one of {', '.join(names())}.")
-    network = import_module(f"{__name__}.{name}").Network(bins)
+    network = import_module(f"{__name__}.{name}").Network(bins, variant)
+    seed_layers(network, seed)
     return initialise(network, initialisation, seed)
