@@ -224,7 +224,7 @@ class Training(Block):
         None, "Folder of the float16 copy of the cubes that GPU and streamed training read; none: one of the run."
     )
     checkpoint_minutes: float = how(
-        5.0, "Save a checkpoint at the end of an epoch when this long has passed since the last one.", ge=0
+        5.0, "Minutes between checkpoints, also within an epoch; 0: a checkpoint at the end of each epoch.", ge=0
     )
 
 
@@ -234,6 +234,11 @@ class Trial(Block):
     folds: Folds = what(Folds(), "The folds of this trial.")
     members: int = what(2, "Networks of the ensemble: they differ by seed alone.", ge=1, le=100)
     training: dict[str, Any] = what({}, "Keys of the training block that differ in this trial.")
+    control: Literal["none", "target_removed", "shuffled_labels"] = what(
+        "none",
+        "A negative control, which should know no more than the prior: cubes without the galaxies at their centres, or "
+        "training redshifts that are those of other galaxies.",
+    )
 
     def params(self) -> dict[str, Any]:
         """As of every block; *how* keys of the trial's training are absent too."""
@@ -248,6 +253,10 @@ class Evaluation(Block):
     bootstrap_nside: int = what(64, "HEALPix NSIDE of the sky cells that the bootstrap draws.", ge=1, le=4096)
     neighbours: int = what(100, "Neighbours of the local-linear regression.", ge=20)
     outlier: float = what(0.05, "Residual |dz| above which a galaxy is an outlier.", gt=0, lt=1)
+    controls: bool = what(
+        False,
+        "Score the prior, and as a negative control a forest that knows place, depth, noise, seeing and order alone.",
+    )
     seed: int = what(7, "Seed of the bootstrap.", ge=0)
 
     @field_validator("bootstrap_nside")

@@ -1,11 +1,9 @@
 """A training learns, and gives the same bytes whatever interrupts it."""
 
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import numpy as np
@@ -102,30 +100,49 @@ def test_members_differ(small_run, undisturbed, tmp_path):
     assert _bytes(_train(small_run, tmp_path, member=1))[0] != _bytes(undisturbed)[0]
 
 
-def test_a_training_killed_at_once_resumes_and_gives_the_same_bytes(small_run, undisturbed, tmp_path):
-    galaxies, folds, store = small_run
-    galaxies.to_parquet(tmp_path / "galaxies.parquet")
-    folds.to_parquet(tmp_path / "folds.parquet")
-    code = f"""
-        import pandas as pd
-        from sdss_photoz.config import Training
-        from sdss_photoz.training.jobs import train
-        tables = [pd.read_parquet(name) for name in ("galaxies.parquet", "folds.parquet")]
-        settings = Training(**{QUICK.model_dump()!r})
-        train(*tables, {str(store)!r}, settings, "images", 0, 0, "member-0.safetensors", "history.csv")
-    """
-    job = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".member-0.checkpoint/step-*.safetensors")):
-        assert job.poll() is None, job.stderr.read().decode()
-        assert time.monotonic() < deadline, "no checkpoint within a minute"
-        time.sleep(0.005)
-    job.send_signal(signal.SIGKILL)
-    job.communicate()
-    assert job.returncode == -signal.SIGKILL
-    assert not (tmp_path / "member-0.safetensors").exists()
-    assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
-    assert not (tmp_path / ".member-0.checkpoint").exists()
+def test_a_training_killed_at_ten_random_moments_gives_the_same_bytes(small_run, undisturbed, tmp_path):
+    """It saves after every step; each second kill comes while a checkpoint is being written."""
+    settings = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
+    outputs, folder = (tmp_path / "member-0.safetensors", tmp_path / "history.csv"), tmp_path / ".member-0.checkpoint"
+    random = np.random.default_rng(6)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["sdss_photoz.training.jobs"])
+    for kill, step in enumerate(np.sort(random.choice(np.arange(1, 70), 10, replace=False))):
+        job = processes.Process(target=train, args=(*small_run, settings, "images", 0, 0, *outputs))
+        job.start()
+        while not (newest := _steps_saved(folder)) or newest[-1] < step:
+            assert job.is_alive()
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.05))
+        while kill % 2:
+            os.kill(job.pid, signal.SIGSTOP)
+            if list(folder.glob(".step-*.part")):
+                break
+            os.kill(job.pid, signal.SIGCONT)
+            time.sleep(random.uniform(0, 0.005))
+        job.kill()
+        job.join()
+        assert job.exitcode == -signal.SIGKILL
+        assert not outputs[0].exists()
+    assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
+    assert not folder.exists()
+
+
+def test_checkpoints_are_saved_by_minutes_also_within_an_epoch_or_at_the_end_of_each(small_run, tmp_path, monkeypatch):
+    """An epoch has six steps; the clock of this test advances ten seconds with each step."""
+    saved, steps = [], []
+    monkeypatch.setattr(fit.Checkpoints, "save", lambda self, state: saved.append(state.step))
+    monkeypatch.setattr(fit.time, "monotonic", lambda: 10.0 * len(steps))
+    take_step = fit.train_step
+    monkeypatch.setattr(fit, "train_step", lambda *arguments: (steps.append(1), take_step(*arguments))[1])
+    for minutes, expected in ((0.5, [3, 6, 9, 12]), (1.2, [8]), (0.0, [6, 12])):
+        _train(small_run, tmp_path, QUICK.model_copy(update={"epochs": 2, "checkpoint_minutes": minutes}))
+        assert saved == expected
+        saved.clear()
+
+
+def _steps_saved(folder):
+    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.safetensors"))
 
 
 def test_sigterm_saves_and_exits_within_an_epoch_and_the_rerun_gives_the_same_bytes(

@@ -38,7 +38,7 @@ def test_a_ready_run_stands_alone_and_names_its_schema_and_its_command(path):
     for words in commands:
         assert words[words.index("--configfile") + 1] == str(path.relative_to(ROOT))
     assert settings.run == path.stem.replace("-", "_")
-    assert settings.sas == config.SAS
+    assert settings.sas == config.SAS or settings.archive.service == "embedded"
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
@@ -49,7 +49,7 @@ def test_a_dry_run_shows_every_job_of_a_ready_run(path, tmp_path):
     assert jobs["train_member"] == sum(folds[name] * trial.members for name, trial in settings.trials.items())
     assert jobs["download_frames"] == jobs["make_cubes"] == settings.sample.chunks
     assert jobs["plan_frames"] == jobs["query_galaxies"] == jobs["query_fields"] == 1
-    assert "build_embedded_archive" not in jobs
+    assert ("build_embedded_archive" in jobs) == (settings.archive.service == "embedded")
 
 
 def test_the_papers_run_trains_its_network_for_120_000_steps_on_each_part_of_the_sample():
@@ -97,6 +97,15 @@ def test_the_tiles_settings_end_in_a_report_with_as_many_simulated_galaxies(tmp_
     workflow = Workflow(tmp_path / "work", path)
     workflow.run("--cores", "2", check=True)
     assert (tmp_path / "work" / "results" / "sdss_tile" / "report" / "index.html").stat().st_size > 100_000
+
+
+def test_the_large_sky_has_100_000_galaxies_at_least_100_in_a_field_and_the_default_runs_population():
+    settings = config.load(ROOT / "config" / "embedded-large.yaml")
+    kept = 5065 / 5250  # of the default sky's galaxies, by its sample/counts.csv
+    assert settings.embedded.fields * settings.embedded.galaxies_per_field * kept > 100_000
+    assert settings.embedded.galaxies_per_field >= 100
+    assert settings.embedded == config.Embedded(fields=settings.embedded.fields)
+    shard_shape(101_000, settings.sample.chunks)
 
 
 def test_editors_accept_the_ready_runs():

@@ -1,5 +1,7 @@
 # Stage archive: the catalogue and the frames.
 
+SKY_PROCESSES = max(2, min(16, CONFIG.embedded.fields // 5))  # each simulates a field at a time
+
 
 # Simulate a sky and put it behind the archive's doors: a catalogue to query and frames in the archive's layout.
 rule build_embedded_archive:
@@ -12,9 +14,9 @@ rule build_embedded_archive:
         f"{RUN}/benchmarks/build_embedded_archive.tsv"
     conda:
         "../../envs/data.yaml"
-    threads: 4
+    threads: SKY_PROCESSES
     resources:
-        mem_mb=3000,
+        mem_mb=1500 + 700 * SKY_PROCESSES,
         runtime=60,
     params:
         settings=CONFIG.embedded.params(),

@@ -82,8 +82,9 @@ def trial_folds(wildcards):
 
 
 def trial_training(wildcards):
-    """The training block as it holds for one trial."""
-    return CONFIG.trial_training(wildcards.trial).params()
+    """The training block as it holds for one trial, and what makes the trial a negative control."""
+    trial = CONFIG.trials[wildcards.trial].params()
+    return CONFIG.trial_training(wildcards.trial).params() | {key: trial[key] for key in ("control",) if key in trial}
 
 
 def trial_threads(wildcards):

@@ -8,6 +8,7 @@ rule evaluate_trial:
         folds=rules.assign_folds.output.folds,
         quality=expand(rules.make_cubes.output.quality, chunk=CHUNKS),
         pdfs=trial_pdfs,
+        fields=rules.query_fields.output.fields if CONFIG.evaluation.controls and not PUBLISHED else [],
     output:
         photoz=f"{RUN}/evaluation/{{trial}}/photoz.parquet",
         ensemble=f"{RUN}/evaluation/{{trial}}/photoz.hdf5",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sdss_photoz.config import Evaluation
+from sdss_photoz.config import Evaluation, check
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.stage import stage
 
@@ -18,4 +18,6 @@ with stage(snakemake):
         trial=snakemake.wildcards.trial,
         fold_count=snakemake.params.fold_count,
         settings=Evaluation(**snakemake.params.settings),
+        control=check(snakemake.config).trials[snakemake.wildcards.trial].control,
+        fields=Path(snakemake.input.fields) if snakemake.input.fields else None,
     )

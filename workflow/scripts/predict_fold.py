@@ -9,12 +9,14 @@ from sdss_photoz.stage import stage
 from sdss_photoz.training.jobs import predict
 
 with stage(snakemake):
+    trial, config = snakemake.wildcards.trial, check(snakemake.config)
     predict(
         pd.read_parquet(snakemake.input.galaxies),
         pd.read_parquet(snakemake.input.folds),
         Path(snakemake.input.store).parent,
-        check(snakemake.config).trial_training(snakemake.wildcards.trial),
+        config.trial_training(trial),
         int(snakemake.wildcards.fold),
         list(snakemake.input.models),
         snakemake.output.pdfs,
+        config.trials[trial].control,
     )

@@ -23,4 +23,5 @@ with stage(snakemake):
         snakemake.output.history,
         scratch=config.folder / "training" / ".scratch",
         scalars=config.folder / "logs" / "tensorboard" / trial / f"fold-{fold}" / f"member-{member}",
+        control=config.trials[trial].control,
     )

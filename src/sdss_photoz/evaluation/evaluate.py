@@ -10,7 +10,7 @@ import qp
 
 from sdss_photoz.config import Evaluation
 from sdss_photoz.errors import UserError
-from sdss_photoz.evaluation import baselines, metrics, pdfs
+from sdss_photoz.evaluation import baselines, controls, metrics, pdfs
 from sdss_photoz.evaluation.residuals import residuals
 from sdss_photoz.files import whole, write_json, write_parquet
 from sdss_photoz.survey import BANDS
@@ -21,6 +21,7 @@ METHODS = {  # name in metrics.json: column of photoz.parquet
     "local_linear": "z_phot_local_linear",
     "archive": "z_phot_archive",
     "mean": "z_phot_mean",
+    "forest": "z_phot_forest",
 }
 
 
@@ -36,6 +37,8 @@ def evaluate(
     trial: str,
     fold_count: int,
     settings: Evaluation,
+    control: str = "none",
+    fields: Path | None = None,
 ) -> None:
     """Write a trial's redshifts, its distributions and its scores.
 
@@ -59,7 +62,11 @@ def evaluate(
     fold_count : int
         Folds of one repeat.
     settings : config.Evaluation
-        Bootstrap, neighbours and outlier limit.
+        Bootstrap, neighbours, outlier limit, and whether a forest is asked for as a negative control.
+    control : {"none", "target_removed", "shuffled_labels"}
+        What makes the trial itself a negative control: its networks are then compared with the prior.
+    fields : Path, optional
+        ``archive/fields.parquet``, for the forest.
 
     Raises
     ------
@@ -72,6 +79,9 @@ def evaluate(
     if len(unknown):
         raise UserError(f"{folds} holds object {unknown[0]}, which {galaxies} does not: make the folds again.")
     features = baselines.beck_features(sample)
+    method = "network" if control != "none" else "forest" if settings.controls else None  # that is a control
+    if method == "forest":
+        circumstances = _circumstances(sample, quality, fields)
     tables, distributions = [], []
     for index, path in enumerate(member_pdfs):
         role = roles[f"role_{index}"].reindex(sample.index)
@@ -86,13 +96,22 @@ def evaluate(
             settings.neighbours,
         )  # fmt: skip
         table["features_missing"] = ~np.isfinite(features[sample.index.get_indexer(test)]).all(axis=1)
+        if method is not None:
+            table["z_phot_prior"] = controls.prior(sample["z_spec"].to_numpy()[train])
+        if method == "forest":
+            table["z_phot_forest"] = controls.forest(
+                circumstances[train], sample["z_spec"].to_numpy()[train], circumstances.loc[test], settings.seed
+            )
         tables.append(table)
         distributions.append(mean)
     result = pd.concat(tables, ignore_index=True)
     result["z_phot_mean"] = (result["z_phot"] + result["z_phot_local_linear"]) / 2
     write_parquet(photoz, result)
     _write_ensemble(ensemble, np.concatenate(distributions), result)
-    write_json(scores, {"trial": trial, **score_table(result, settings)})
+    found = {"trial": trial, **score_table(result, settings)}
+    if method is not None:
+        found["controls"] = controls.control_scores(result[result["has_frames"]], METHODS[method], settings)
+    write_json(scores, found)
 
 
 def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
@@ -191,6 +210,13 @@ def _galaxies_with_coverage(galaxies, quality):
     sample["has_frames"] = least > 0
     sample["complete"] = least >= 1
     return sample
+
+
+def _circumstances(sample, quality, fields):
+    """`controls.circumstances` of the sample, indexed by object."""
+    made = pd.concat([pd.read_parquet(path) for path in quality]).set_index("object_id").loc[sample.index]
+    known = None if fields is None else pd.read_parquet(fields)
+    return controls.circumstances(sample.reset_index(), made, known).set_axis(sample.index)
 
 
 def _read_members(path, test):

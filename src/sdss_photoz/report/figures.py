@@ -179,6 +179,36 @@ def training(histories: Mapping[str, pd.DataFrame], entropy: float) -> Figure:
 
 
 @styled
+def controls(table: pd.DataFrame, labels: Sequence[str], known: Mapping[str, tuple[float, float | None]]) -> Figure:
+    """sigma_MAD of each negative control beside that of the prior.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With sigma_mad, prior and their errors, and better, a row for each control.
+    labels : sequence of str
+        What each row is called.
+    known : mapping
+        Score and error of what does know redshifts, by name, for scale.
+    """
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.38 * (len(table) + len(known))), layout="constrained")
+    axis = figure.subplots()
+    for place, row in enumerate(table.itertuples()):
+        y, error = -place, 0 if row.prior_error is None else row.prior_error
+        axis.fill_betweenx([y - 0.42, y + 0.42], row.prior - error, row.prior + error, color=BLACK, alpha=0.15, lw=0)
+        axis.plot([row.prior, row.prior], [y - 0.42, y + 0.42], color=BLACK, lw=1)
+        colour = VERMILLION if row.better else BLUE
+        axis.errorbar(row.sigma_mad, y, xerr=row.sigma_mad_error, fmt="o", ms=5, color=colour)
+    for place, (value, error) in enumerate(known.values(), len(table)):
+        axis.errorbar(value, -place, xerr=error, fmt="s", ms=5, color=GREEN)
+    names = [*labels, *known]
+    axis.set(yticks=-np.arange(len(names)), yticklabels=names, xlabel="$\\sigma_{\\mathrm{MAD}}$")
+    axis.set_xlim(left=0)
+    axis.set_ylim(-len(names) + 0.4, 0.6)
+    return figure
+
+
+@styled
 def examples(images: Sequence[np.ndarray], galaxies: pd.DataFrame, distributions: np.ndarray) -> Figure:
     """Colour images of galaxies, each beside its distribution.
 

@@ -89,7 +89,9 @@ def write_report(
     sections = [
         _trial_section(name, trial, sample, photoz[name], found[name], store, config, Path(figures), Path(tables))
         for name, trial in trials.items()
+        if config.trials[name].control == "none"
     ]
+    controls = _controls_section(found, config, Path(figures), Path(tables))
     files.write_csv(Path(tables) / "counts.csv", cuts)
     files.write_csv(Path(tables) / "scores.csv", tabulate.scores_table(found))
     files.write_csv(Path(tables) / "folds_and_members.csv", tabulate.parts_table(found))
@@ -110,6 +112,7 @@ def write_report(
         config=config,
         style=style,
         sections=sections,
+        controls=controls,
         sky=sky,
         cubes=cubes,
         context=None if context is None else _as_data(context),
@@ -157,6 +160,25 @@ def _trial_section(name, trial, sample, photoz, found, store, config, figures, t
         "archive": tabulate.score_rows(archive) if archive is not None else [],
         "scatter": tabulate.scatter_rows(found),
         "width": scored["width_68"].median(),
+    }
+
+
+def _controls_section(found, config, figures, tables):
+    """What the page says of negative controls; their figure and table are written on the way. None without any."""
+    table = tabulate.control_table(found, {name: config.trials[name].control for name in found})
+    if table.empty:
+        return None
+    files.write_csv(tables / "controls.csv", table)
+    rows = tabulate.control_rows(table)
+    known = {
+        f"networks ({name})": tuple(scores["headline"]["scores"]["network"]["sigma_mad"].values())
+        for name, scores in found.items()
+        if config.trials[name].control == "none"
+    }
+    return {
+        "rows": rows,
+        "better": table["better"].any(),
+        "figure": _keep(draw.controls(table, [row[0] for row in rows], known), figures / "controls.png"),
     }
 
 

@@ -129,8 +129,22 @@ def covers(pixels, margin=0.0, shape=FRAME_SHAPE):
     return result
 
 
-def _band_terms(fields, band):
-    """Terms of one band for every field, and the margin (pixels) that they need."""
+def band_terms(fields, band):
+    """Terms of one band for every field, and the margin (pixels) that they need.
+
+    Parameters
+    ----------
+    fields : DataFrame
+        a … f (r band), and optionally those of the band, a_{b} … f_{b}, which are taken where they are known.
+    band : str
+        One of ugriz.
+
+    Returns
+    -------
+    terms : array of float, shape (6, n)
+        As `grid_on_frame` takes them.
+    margin : array of float, shape (n,)
+    """
     terms = np.stack([fields[term].to_numpy(float) for term in TERMS])
     if "margin" in fields:
         return terms, fields["margin"].to_numpy(float)
@@ -230,7 +244,7 @@ def overlapping_frames(ra, dec, fields) -> pd.DataFrame:
     fields = fields.sort_values(["run", "camcol", "field"], ignore_index=True)
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
     circle = ra, dec, fields["node"].to_numpy(float), fields["incl"].to_numpy(float)
-    terms = {band: _band_terms(fields, band) for band in BANDS}
+    terms = {band: band_terms(fields, band) for band in BANDS}
     centres, chord = _circles(fields)
     tree = cKDTree(centres)
     parts = []

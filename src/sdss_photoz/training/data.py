@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sdss_photoz.cubes.store import load_cubes, load_depth, open_store, selection_digest
+from sdss_photoz.cubes.store import load_depth, open_store, selection_digest
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import BANDS
+from sdss_photoz.training.controls import load_cubes_for
 from sdss_photoz.training.examples import PIECE, Catalogue, Examples, gather
 from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
 from sdss_photoz.training.scratch import float16_copy
@@ -61,6 +62,7 @@ def load_examples(
     residence: str = "device",
     scratch=None,
     outside: str = "refuse",
+    without_target: bool = False,
 ) -> Examples:
     """Put the cubes of some galaxies where a training wants them.
 
@@ -85,6 +87,8 @@ def load_examples(
         Where the cubes stay (`residence`).
     scratch : str or Path
         Folder of the float16 copy (`scratch.float16_copy`), where one is used.
+    without_target : bool
+        Whether to take the galaxies themselves out of their cubes (`controls.without_targets`).
 
     Raises
     ------
@@ -94,13 +98,14 @@ def load_examples(
     """
     rows = galaxies["row"].to_numpy(np.int64)
     if device.type == "cpu" and residence != "streamed":
-        pieces = (load_cubes(store, rows[start : start + PIECE], digest) for start in range(0, len(rows), PIECE))
+        starts = range(0, len(rows), PIECE)
+        pieces = (load_cubes_for(store, rows[start : start + PIECE], digest, without_target) for start in starts)
         examples = gather(galaxies, pieces, bins, kind, device, outside)
         if residence == "pinned":
             examples.cubes = Pinned(examples.cubes.cubes, np.arange(len(rows)), device)
         return examples
     catalogue = Catalogue.of(galaxies, bins, outside)
-    copy, of_cubes = float16_copy(store, scratch, digest)
+    copy, of_cubes = float16_copy(store, scratch, digest, without_target)
     made_of = catalogue.digest()
     made_of.update(f"{of_cubes} float16 {'streamed' if residence == 'streamed' else ''}".encode() + rows.tobytes())
     if residence == "device":

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, CUBE_SIZE
 from sdss_photoz.training.order import Sequence, symmetry_table
 from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
-from sdss_photoz.training.stretch import stretch
+from sdss_photoz.training.stretch import NOISE, stretch
 
 Z_MAX = 0.4  # upper edge of the last redshift bin
 FLOAT16_MAX = 65_504.0  # nanomaggies: larger flux overflows float16
@@ -92,6 +93,7 @@ class Examples:
     def __post_init__(self):
         self.device = self.labels.device
         self._turn = torch.from_numpy(symmetry_table(CUBE_SIZE)).to(self.device)
+        self._noise = torch.tensor(NOISE, device=self.device)
 
     def __len__(self) -> int:
         return len(self.object_id)
@@ -100,11 +102,47 @@ class Examples:
         """Cubes (b, 64, 64, 5), stretched and turned, E(B-V) (b,) and labels (b,) of some galaxies."""
         return self._read(*self.cubes.take(index), index, symmetry)
 
-    def batches(self, sequence: Sequence, first: int, last: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """As `batch`, of the steps of a sequence from `first` to before `last`; copies run ahead of their use."""
+    def inputs(self, sequence: Sequence, first: int, last: int) -> Iterator[tuple[Tensor, ...]]:
+        """What `read` takes in the steps of a sequence from `first` to before `last`; copies run ahead of their use.
+
+        Yields
+        ------
+        index : Tensor
+            Galaxies and symmetries (2, b), int64, in the machine's memory, page-locked for a GPU.
+        table : Tensor
+            Cubes of the batch on the device, good until the next step; absent where all cubes stay there.
+        """
         for galaxies, turns, table, places in self.cubes.in_turn(sequence, first, last):
-            index, symmetry = torch.from_numpy(np.stack([galaxies, turns])).to(self.device)
-            yield self._read(table, index if places is None else places, index, symmetry if sequence.augment else None)
+            index = torch.from_numpy(np.stack([galaxies, turns]))
+            index = index.pin_memory() if self.device.type == "cuda" else index
+            yield (index,) if places is None else (index, table)
+
+    def read(
+        self, index: Tensor, table: Tensor | None = None, *, augment: bool = True, bands: int = len(BANDS), dtype=None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Cubes (b, 64, 64, bands), stretched and turned, E(B-V) (b,) and labels (b,) of `inputs` on the device.
+
+        It waits for nothing and looks at no value, so that a GPU can do it in one pass of a step that is replayed.
+
+        Parameters
+        ----------
+        index, table : Tensor
+            See `inputs`.
+        augment : bool
+            Whether the symmetries differ from 0.
+        bands : int
+            Bands of the cubes; those beyond the five are 0.
+        dtype : torch.dtype, optional
+            Of the cubes; default: as of `stretch`.
+        """
+        galaxies, turns = index
+        places = galaxies if table is None else torch.arange(len(galaxies), device=table.device)
+        table = self.cubes.cubes if table is None else table
+        cubes, ebv, labels = self._read(table, places, galaxies, turns if augment else None)
+        cubes = cubes.to(dtype or cubes.dtype)
+        if bands > len(BANDS):
+            cubes = F.pad(cubes, (0, bands - len(BANDS)))
+        return cubes, ebv, labels
 
     def _read(self, table: Tensor, places: Tensor, index: Tensor, symmetry: Tensor | None):
         if symmetry is None:
@@ -112,8 +150,8 @@ class Examples:
         else:
             pixels = places[:, None] * PIXELS + self._turn[symmetry]
             cubes = table.view(-1, len(BANDS)).index_select(0, pixels.view(-1))
-        cubes = stretch(cubes.view(len(index), CUBE_SIZE, CUBE_SIZE, len(BANDS)), self.stretch)
-        return cubes, self.ebv[index], self.labels[index]
+        cubes = cubes.view(len(index), CUBE_SIZE, CUBE_SIZE, len(BANDS))
+        return stretch(cubes, self.stretch, self._noise), self.ebv[index], self.labels[index]
 
 
 @dataclass

@@ -156,7 +156,7 @@ class _Run:
         self.scalars = self.watch(self.state.history) if self.watch else None
         self.first, self.begun = self.state.step, time.monotonic()
         self.counted = self.first, self.begun
-        saved = time.monotonic()
+        saved, every = time.monotonic(), 60 * self.settings.checkpoint_minutes  # 0: at the end of each epoch
         bar = progress(
             total=self.settings.epochs * len(self.train),
             initial=min(self.state.step * self.settings.batch, self.settings.epochs * len(self.train)),
@@ -167,17 +167,16 @@ class _Run:
             while self.state.step < self.steps:
                 self._step(next(batches))
                 bar.update(min(self.settings.batch, bar.total - bar.n))
-                while self.state.step >= self.sequence.steps(self.state.epoch + 1):
+                ended = self.state.step >= self.sequence.steps(self.state.epoch + 1)
+                if ended:
                     self._end_epoch()
                     row = self.state.history[-1]
                     bar.set_postfix(
                         epoch=row["epoch"], loss=row["train_loss"], validation=row["validation_loss"], refresh=False
                     )
-                    if time.monotonic() - saved >= 60 * self.settings.checkpoint_minutes:
-                        self._save()
-                        saved = time.monotonic()
-                    if self.state.step >= self.steps:
-                        break
+                if (ended or every) and time.monotonic() - saved >= every:
+                    self._save()
+                    saved = time.monotonic()
                 if stop():
                     self._save()
                     print(

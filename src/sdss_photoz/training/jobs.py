@@ -13,6 +13,7 @@ import torch
 from sdss_photoz import files
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
+from sdss_photoz.training.controls import shuffled
 from sdss_photoz.training.data import complete, load_examples, select, selection
 from sdss_photoz.training.device import claim, cpu_threads
 from sdss_photoz.training.fit import check_counts, train_member
@@ -34,6 +35,7 @@ def train(
     history_path,
     scratch=None,
     scalars=None,
+    control: str = "none",
 ) -> None:
     """Train one member of one fold's ensemble and write its weights and history.
 
@@ -60,6 +62,8 @@ def train(
         ``.scratch`` beside the model.
     scalars : str or Path, optional
         Folder of this training's scalars for TensorBoard; default: none are written.
+    control : {"none", "target_removed", "shuffled_labels"}
+        What makes the training a negative control (`controls`).
 
     Raises
     ------
@@ -80,6 +84,8 @@ def train(
             )
         if dropped := len(table) - len(chosen[role]):
             print(f"{label}: {dropped} {role} galaxies without any frame in a band left out", file=sys.stderr)
+    if control == "shuffled_labels":
+        chosen = shuffled(chosen, settings.seed, fold)
     model_path = Path(model_path)
     counts = {role: len(table) for role, table in chosen.items()}
     check_counts(counts["train"], counts["validation"], settings, label)
@@ -97,6 +103,7 @@ def train(
                     residence=residence,
                     scratch=settings.scratch or scratch or model_path.with_name(".scratch"),
                     outside=settings.outside_bins,
+                    without_target=control == "target_removed",
                 )
                 for role, table in chosen.items()
             }
@@ -132,7 +139,14 @@ def _memory_in_one_sentence(label: str, settings: Training, residence: str, cube
 
 
 def predict(
-    galaxies: pd.DataFrame, folds: pd.DataFrame, store, settings: Training, fold: int, models: list, out_path
+    galaxies: pd.DataFrame,
+    folds: pd.DataFrame,
+    store,
+    settings: Training,
+    fold: int,
+    models: list,
+    out_path,
+    control: str = "none",
 ) -> None:
     """Predict all test galaxies of one fold with each member of its ensemble, also those without a frame in a band.
 
@@ -144,6 +158,8 @@ def predict(
         Files of the members, named ``member-<member>.safetensors``.
     out_path : str or Path
         Output: parquet with columns object_id, member, pdf.
+    control : {"none", "target_removed", "shuffled_labels"}
+        As for `train`.
 
     Raises
     ------
@@ -158,7 +174,16 @@ def predict(
             (_member(path), load_model(path, settings.network, settings.bins, settings.stretch).to(device))
             for path in sorted(models, key=_member)
         ]
-        table = predict_fold(chosen, store, networks, settings.stretch, settings.bins, device, selection(galaxies))
+        table = predict_fold(
+            chosen,
+            store,
+            networks,
+            settings.stretch,
+            settings.bins,
+            device,
+            selection(galaxies),
+            without_target=control == "target_removed",
+        )
         with files.whole(out_path) as part:
             pq.write_table(table, part)
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.progress import progress
+from sdss_photoz.training.controls import load_cubes_for
 from sdss_photoz.training.step import logits
 from sdss_photoz.training.stretch import stretch
 
@@ -37,6 +37,7 @@ def predict_fold(
     bins: int,
     device: torch.device,
     digest: str | None = None,
+    without_target: bool = False,
 ) -> pa.Table:
     """Distributions of galaxies by each member of an ensemble.
 
@@ -56,6 +57,8 @@ def predict_fold(
         Where to compute.
     digest : str, optional
         Digest of the selection that the galaxies belong to; a store of another one is refused.
+    without_target : bool
+        Whether to take the galaxies themselves out of their cubes (`controls.without_targets`).
 
     Returns
     -------
@@ -69,7 +72,7 @@ def predict_fold(
     with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(galaxies), PIECE):
             part = slice(start, start + PIECE)
-            cubes = load_cubes(store, rows[part], digest)
+            cubes = load_cubes_for(store, rows[part], digest, without_target)
             for place, (_, network) in enumerate(networks):
                 pdfs[place, part] = predict_cubes(network, cubes, ebv[part], kind, device)
             bar.update(len(cubes))

@@ -12,6 +12,7 @@ from sdss_photoz.cubes.store import chunk_count, load_cubes, open_store, quality
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS
+from sdss_photoz.training.controls import load_cubes_for
 from sdss_photoz.training.examples import PIECE, check_flux
 from sdss_photoz.training.residence import PIXELS
 
@@ -40,7 +41,7 @@ def cubes_digest(store) -> str:
     return files.digest([group.attrs["selection"], shards])
 
 
-def float16_copy(store, folder, selection: str | None = None) -> tuple[np.memmap, str]:
+def float16_copy(store, folder, selection: str | None = None, without_target: bool = False) -> tuple[np.memmap, str]:
     """The cubes of a store as float16, row after row, mapped from a file in a folder; written where it is not there.
 
     Jobs that run side by side write it once: a lock lets the others wait. Copies of what the store held before are
@@ -54,6 +55,8 @@ def float16_copy(store, folder, selection: str | None = None) -> tuple[np.memmap
         Where the copy lies; made where it is missing.
     selection : str, optional
         Digest of the selection that the store must hold.
+    without_target : bool
+        Whether to take the galaxies themselves out of their cubes: a copy of its own.
 
     Returns
     -------
@@ -71,7 +74,8 @@ def float16_copy(store, folder, selection: str | None = None) -> tuple[np.memmap
     store, folder = Path(store), Path(folder)
     load_cubes(store, (), selection)  # refuses a store of another selection
     digest, count = cubes_digest(store), open_store(store)["object_id"].shape[0]
-    name = f"cubes-{files.digest(str(store.resolve()))[:8]}"
+    kind = "without_target" if without_target else "cubes"
+    name = f"{kind}-{files.digest(str(store.resolve()))[:8]}"
     path = folder / f"{name}-{digest[:16]}.npy"
     with files.full_disk_said(lambda why: _no_room(folder, why)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,9 +83,9 @@ def float16_copy(store, folder, selection: str | None = None) -> tuple[np.memmap
             if (cubes := _mapped(path, count)) is None:
                 for stale in (*folder.glob(f"{name}-*.npy"), *folder.glob(f".{name}-*.part")):
                     stale.unlink()
-                _write(store, path)
+                _write(store, path, without_target)
                 cubes = _mapped(path, count)
-    return cubes, digest
+    return cubes, f"{digest} {kind}" if without_target else digest
 
 
 def _mapped(path: Path, count: int) -> np.memmap | None:
@@ -93,7 +97,7 @@ def _mapped(path: Path, count: int) -> np.memmap | None:
     return cubes if cubes.shape == (count, PIXELS, len(BANDS)) and cubes.dtype == np.float16 else None
 
 
-def _write(store: Path, path: Path) -> None:
+def _write(store: Path, path: Path, without_target: bool) -> None:
     object_id = open_store(store)["object_id"][:]
     shape = len(object_id), PIXELS, len(BANDS)
     needed = 2 * int(np.prod(shape)) + HEADER
@@ -105,7 +109,7 @@ def _write(store: Path, path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for start in progress(range(0, len(object_id), PIECE), unit="piece", label="copying cubes as float16"):
             rows = np.arange(start, min(start + PIECE, len(object_id)))
-            flux = load_cubes(store, rows)
+            flux = load_cubes_for(store, rows, without_target=without_target)
             check_flux(object_id[rows], flux, as_float16=True)
             file.write(flux.astype("<f2"))
 

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from sdss_photoz.config import Training
+from sdss_photoz.survey import BANDS
 from sdss_photoz.training.aligned import ROW, AlignedNetwork
 
 NONE = -1  # no step has failed
@@ -64,9 +65,15 @@ class Descent:
         See `sdss_photoz.training.device.arithmetic`.
     form : nn.Module, optional
         The form to train it in; default: `form_of`.
+    compiler : callable, optional
+        What compiles functions (`replay.Compiler`); default: nothing does.
 
     Attributes
     ----------
+    bands : int
+        Bands that cubes should have: more than five are padding, and save the form from adding it.
+    dtype : torch.dtype
+        What cubes should be in.
     step : Tensor
         Steps taken, int64.
     rate : Tensor
@@ -75,13 +82,19 @@ class Descent:
         First step (0-based, int64) whose loss was not a number; -1: none.
     """
 
-    def __init__(self, network: nn.Module, settings: Training, steps: int, arithmetic: torch.dtype, form=None):
+    def __init__(
+        self, network: nn.Module, settings: Training, steps: int, arithmetic: torch.dtype, form=None, compiler=None
+    ):
         self.network, self.settings, self.steps, self.arithmetic = network, settings, steps, arithmetic
         device = next(network.parameters()).device
         on_gpu = device.type == "cuda"
         self.form = form or form_of(network, arithmetic)
         self.weights, self.copies = [], {}
+        self.bands, self.dtype = len(BANDS), torch.float32
+        if self.form is not network:
+            self.bands = next(self.form.network.children()).weight.shape[1]
         if self.form is not network and arithmetic == torch.bfloat16:
+            self.dtype = arithmetic
             named = {name: p for name, p in self.form.named_parameters() if name not in self.form.exact}
             self.weights = list(named.values())
             self.copies = {name: p.detach().to(arithmetic).requires_grad_() for name, p in named.items()}
@@ -91,9 +104,13 @@ class Descent:
         # Adam's kernel reads float32 on a GPU; on a CPU it takes the very number
         self.rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
         self.adam = torch.optim.Adam(self.form.parameters(), lr=self.rate, fused=True, capturable=on_gpu)
+        self.compute = compiler(self._compute) if compiler else self._compute
 
     def logits(self, cubes: Tensor, ebv: Tensor) -> Tensor:
-        """Logits (n, bins), float32, of cubes (n, 64, 64, 5) and E(B-V) (n,) in the arithmetic of training."""
+        """Logits (n, bins), float32, of cubes (n, 64, 64, bands) and E(B-V) (n,) in the arithmetic of training."""
+        return self.compute(cubes, ebv)
+
+    def _compute(self, cubes: Tensor, ebv: Tensor) -> Tensor:
         if self.copies:
             return functional_call(self.form, self.copies, (cubes, ebv))
         return logits(self.form, cubes, ebv, self.arithmetic)

@@ -8,7 +8,7 @@ from sdss_photoz.errors import UserError
 NOISE = (0.043, 0.017, 0.029, 0.05, 0.17)  # nanomaggies a pixel in ugriz, typical of corrected frames
 
 
-def stretch(cubes: Tensor, kind: str) -> Tensor:
+def stretch(cubes: Tensor, kind: str, noise: Tensor | None = None) -> Tensor:
     """Compress flux, in float32.
 
     Parameters
@@ -17,6 +17,8 @@ def stretch(cubes: Tensor, kind: str) -> Tensor:
         (n, y, x, 5), nanomaggies, float16 or float32; pixels that no frame covers are 0 and stay 0.
     kind : {"asinh", "sqrt", "none"}
         asinh(x / noise) with one noise per band (Lupton et al. 1999); sign(x) (sqrt(|x| + 1) - 1); or x.
+    noise : Tensor, optional
+        `NOISE` on the device of the cubes, for a GPU waits while it is brought there.
 
     Returns
     -------
@@ -25,7 +27,7 @@ def stretch(cubes: Tensor, kind: str) -> Tensor:
     """
     x = cubes.float()
     if kind == "asinh":
-        x = x / torch.tensor(NOISE, device=x.device)
+        x = x / (torch.tensor(NOISE, device=x.device) if noise is None else noise)
         size = x.abs()
         # asinh|x| = log1p(|x| + x^2 / (1 + sqrt(1 + x^2))): on a CPU torch's own asinh is several times slower
         return torch.log1p(size + size * size / (1 + (size * size + 1).sqrt())).copysign(x)
