@@ -15,6 +15,7 @@ from scipy.stats import qmc
 
 from sdss_photoz.embedded.camera import draw_conditions, photon_variance, sky_noise
 from sdss_photoz.embedded.fit_population import EDGE, POPULATION
+from sdss_photoz.files import digest
 from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, PIXEL_SCALE
 
 FAINTEST_TARGET = 18.3  # mag: some galaxies with a redshift are fainter than the sample's cut
@@ -181,3 +182,17 @@ def draw_catalog(number: int, seed: int) -> pd.DataFrame:
         catalog[f"model_mag_{band}"] = 22.5 - 2.5 * np.log10(noisy) + reddening * EXTINCTION_PER_EBV[band]
         catalog[f"model_mag_err_{band}"] = 2.5 / np.log(10) * error / flux
     return catalog
+
+
+@cache
+def population_digest() -> str:
+    """Fingerprint of the population: SHA-256 of fixed draws of galaxies, dust and nights, rounded to 6 decimals.
+
+    The sky's seed and size do not enter.
+    """
+    rng = np.random.default_rng(411)
+    galaxies = draw_galaxies(500, rng).to_numpy(float)
+    nights = [[list(now[band].values()) for band in BANDS] for now in draw_conditions(2, 8, rng)]
+    dust = galactic_ebv(rng.uniform(0, 360, 500), rng.uniform(-5, 60, 500), seed=411)
+    values = np.concatenate([galaxies.ravel(), dust, *(np.hstack(band) for now in nights for band in now)])
+    return digest((np.round(values, 6) + 0.0).tolist())  # a sum without the sign of zero
