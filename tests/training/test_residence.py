@@ -45,7 +45,8 @@ def _examples(cubes, rows):
 
 def _batches(cubes, rows, first=0, last=60):
     sequence = Sequence(len(rows), BATCH, 1, 0, 0, chunks=cubes.chunks)
-    return [[part.clone() for part in batch] for batch in _examples(cubes, rows).batches(sequence, first, last)]
+    examples = _examples(cubes, rows)
+    return [[part.clone() for part in examples.read(*inputs)] for inputs in examples.inputs(sequence, first, last)]
 
 
 def _same(ours, theirs):
@@ -62,10 +63,10 @@ def test_batches_from_pinned_memory_are_those_of_resident_cubes_bit_for_bit(cube
 def test_streamed_batches_hold_the_cubes_of_the_galaxies_that_the_sequence_names(cubes, rows, file):
     streamed = Streamed(file, 64, rows, CHUNK, SHARD, CPU)
     sequence = Sequence(len(rows), BATCH, 1, 0, 0, chunks=streamed.chunks)
-    resident = _examples(Resident(torch.from_numpy(cubes[rows])), rows)
-    for step, batch in enumerate(_examples(streamed, rows).batches(sequence, 0, 60)):
+    resident, examples = _examples(Resident(torch.from_numpy(cubes[rows])), rows), _examples(streamed, rows)
+    for step, inputs in enumerate(examples.inputs(sequence, 0, 60)):
         expected = resident.batch(*map(torch.from_numpy, sequence.batch(step)))
-        assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(examples.read(*inputs), expected, strict=True))
 
 
 @pytest.mark.parametrize("mode", ["device", "pinned", "streamed"])

@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from sdss_photoz import files, training
 from sdss_photoz.config import Training
@@ -21,6 +23,7 @@ from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import save_model
 from sdss_photoz.training.networks import build
 from sdss_photoz.training.order import Sequence, random_words
+from sdss_photoz.training.replay import Compiler, Replay, recorder
 from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
 from sdss_photoz.training.validation import validate
 
@@ -145,7 +148,12 @@ class _Run:
             len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks
         )
         self.steps = self.sequence.steps(settings.epochs)
-        self.descent = Descent(self.network, settings, self.steps, self.arithmetic)
+        self.compiler = Compiler(self.device.type == "cuda")
+        self.descent = Descent(self.network, settings, self.steps, self.arithmetic, compiler=self.compiler)
+        self.read = self.compiler(
+            partial(train.read, augment=settings.augment, bands=self.descent.bands, dtype=self.descent.dtype)
+        )
+        self.replay = Replay(self._take, recorder(self.device), self.compiler, label)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.best = {}
         self.state = State()
@@ -163,9 +171,9 @@ class _Run:
             unit="galaxy",
             label=self.label,
         )
-        with bar, closing(self.train.batches(self.sequence, self.state.step, self.steps)) as batches:
+        with bar, closing(self.train.inputs(self.sequence, self.state.step, self.steps)) as inputs:
             while self.state.step < self.steps:
-                self._step(next(batches))
+                self._step(*next(inputs))
                 bar.update(min(self.settings.batch, bar.total - bar.n))
                 ended = self.state.step >= self.sequence.steps(self.state.epoch + 1)
                 if ended:
@@ -185,8 +193,12 @@ class _Run:
                     )
                     raise SystemExit(128 + signal.SIGTERM)
 
-    def _step(self, batch) -> None:
-        self.loss_sum += train_step(self.descent, batch)
+    def _take(self, *inputs: Tensor) -> None:
+        """Take a step, all of it on the device."""
+        self.loss_sum += train_step(self.descent, self.read(*inputs))
+
+    def _step(self, *inputs: Tensor) -> None:
+        self.replay(self.device, *inputs)
         self.state.step += 1
         if self.state.step % LOOK_EVERY == 0:
             self._look()
@@ -252,7 +264,7 @@ class _Run:
             return
         print(f"{self.label}: going on after step {state.step} of {self.steps}", file=sys.stderr)
         self.descent.load(state.tensors, state.step)
-        self.loss_sum = state.tensors["loss_sum"].to(self.device)
+        self.loss_sum.copy_(state.tensors["loss_sum"])
         kept = {name.removeprefix("best/"): value for name, value in state.tensors.items() if name.startswith("best/")}
         self.best = {name: value.to(self.device) for name, value in kept.items()}
         self.state = State({}, state.step, state.epoch, state.history)
