@@ -52,6 +52,14 @@ def test_a_damaged_checkpoint_is_set_aside_by_name_and_the_one_before_is_used(tm
         assert newest.name in said[0]
 
 
+def test_what_a_killed_job_left_half_written_goes(tmp_path):
+    checkpoints = _save_two(tmp_path / ".c")
+    left = tmp_path / ".c" / ".step-000000030.safetensors.abc.part"
+    left.write_bytes(b"x")
+    assert checkpoints.load().step == 20
+    assert not left.exists()
+
+
 def test_checkpoints_of_another_digest_are_set_aside_in_one_line(tmp_path, capsys):
     _save_two(tmp_path / ".c", "other")
     assert Checkpoints(tmp_path / ".c", "this").load() is None

@@ -10,20 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from synthetic_galaxies import draw_population, render
+from quick_training import QUICK, draw_examples, train_in
 from test_watch import events
 
 from sdss_photoz.config import Training
 from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import fit, jobs
-from sdss_photoz.training.examples import entropy, gather
+from sdss_photoz.training.examples import entropy
 from sdss_photoz.training.jobs import train
 from sdss_photoz.training.model import load_model
 from sdss_photoz.training.order import Sequence
 from sdss_photoz.training.predict import predict_cubes
-
-QUICK = Training(epochs=12, batch=16, learning_rate=2e-3, device="cpu", checkpoint_minutes=0.0)
 
 
 def _train(run, folder, settings=QUICK, member=0):
@@ -58,17 +56,9 @@ def stopped_at_step_9(monkeypatch):
     return taken
 
 
-def _examples(count, seed, settings=QUICK):
-    population = draw_population(count, seed)
-    galaxies = pd.DataFrame({"object_id": np.arange(count), "z_spec": population["z"], "ebv": population["ebv"]})
-    cubes = render(population, seed).numpy()
-    pieces = (cubes[start : start + 1024] for start in range(0, count, 1024))
-    return gather(galaxies, pieces, settings.bins, settings.stretch, torch.device("cpu"))
-
-
 def test_the_default_training_ends_half_a_nat_below_the_entropy_of_the_redshifts(tmp_path):
     settings = Training(device="cpu")
-    training, validation = _examples(1000, 1, settings), _examples(200, 2, settings)
+    training, validation = draw_examples(1000, 1, settings), draw_examples(200, 2, settings)
     history = fit.train_member(
         training, validation, settings, 0, 0, tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".checkpoint"
     )
@@ -100,32 +90,34 @@ def test_members_differ(small_run, undisturbed, tmp_path):
     assert _bytes(_train(small_run, tmp_path, member=1))[0] != _bytes(undisturbed)[0]
 
 
-def test_a_training_killed_at_ten_random_moments_gives_the_same_bytes(small_run, undisturbed, tmp_path):
+def test_a_training_killed_at_ten_random_moments_gives_the_same_bytes(tmp_path):
     """It saves after every step; each second kill comes while a checkpoint is being written."""
     settings = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
-    outputs, folder = (tmp_path / "member-0.safetensors", tmp_path / "history.csv"), tmp_path / ".member-0.checkpoint"
-    random = np.random.default_rng(6)
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["sdss_photoz.training.jobs"])
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    checkpoints, random = killed / ".member-0.checkpoint", np.random.default_rng(6)
+    processes = multiprocessing.get_context("forkserver")  # imports torch once
+    processes.set_forkserver_preload(["pytest", "sdss_photoz.training.fit", "torch._dynamo"])
     for kill, step in enumerate(np.sort(random.choice(np.arange(1, 70), 10, replace=False))):
-        job = processes.Process(target=train, args=(*small_run, settings, "images", 0, 0, *outputs))
+        job = processes.Process(target=train_in, args=(killed, settings))
         job.start()
-        while not (newest := _steps_saved(folder)) or newest[-1] < step:
+        while not any(int(path.stem.removeprefix("step-")) >= step for path in checkpoints.glob("step-*.safetensors")):
             assert job.is_alive()
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.05))
         while kill % 2:
             os.kill(job.pid, signal.SIGSTOP)
-            if list(folder.glob(".step-*.part")):
+            if list(checkpoints.glob(".step-*.part")):
                 break
             os.kill(job.pid, signal.SIGCONT)
             time.sleep(random.uniform(0, 0.005))
         job.kill()
         job.join()
         assert job.exitcode == -signal.SIGKILL
-        assert not outputs[0].exists()
-    assert _bytes(_train(small_run, tmp_path, settings)) == _bytes(undisturbed)
-    assert not folder.exists()
+    assert not (killed / "member-0.safetensors").exists()
+    train_in(killed, settings)
+    train_in(undisturbed)
+    assert _bytes(killed) == _bytes(undisturbed)
+    assert not checkpoints.exists()
 
 
 def test_checkpoints_are_saved_by_minutes_also_within_an_epoch_or_at_the_end_of_each(small_run, tmp_path, monkeypatch):
@@ -139,10 +131,6 @@ def test_checkpoints_are_saved_by_minutes_also_within_an_epoch_or_at_the_end_of_
         _train(small_run, tmp_path, QUICK.model_copy(update={"epochs": 2, "checkpoint_minutes": minutes}))
         assert saved == expected
         saved.clear()
-
-
-def _steps_saved(folder):
-    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.safetensors"))
 
 
 def test_sigterm_saves_and_exits_within_an_epoch_and_the_rerun_gives_the_same_bytes(
@@ -181,7 +169,7 @@ def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_
 
 
 def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints(monkeypatch):
-    parts = {"train": _examples(20, 1), "validation": _examples(10, 2)}
+    parts = {"train": draw_examples(20, 1), "validation": draw_examples(10, 2)}
     changed = {
         "network": "inception", "bins": 90, "epochs": 13, "batch": 17, "learning_rate": 1e-3, "schedule": "step",
         "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
@@ -195,7 +183,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
 
     digests = [digest(), digest(fold=1), digest(member=1)]
     digests += [digest(QUICK.model_copy(update={key: value})) for key, value in changed.items()]
-    digests += [digest(**{role: _examples(20, 3)}) for role in parts]
+    digests += [digest(**{role: draw_examples(20, 3)}) for role in parts]
     for place, name, value in (
         (fit.training, "VERSION", -1),
         (fit.torch, "__version__", "0.0"),
@@ -220,7 +208,7 @@ def test_keys_that_change_no_result_keep_the_checkpoints(small_run, tmp_path, mo
 
 
 def test_a_loss_that_is_no_number_names_its_step_the_galaxies_and_the_remedy(tmp_path):
-    training, validation = _examples(64, 1), _examples(16, 2)
+    training, validation = draw_examples(64, 1), draw_examples(16, 2)
     training.ebv[40] = float("inf")
     outputs = tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".c"
     sequence = Sequence(64, QUICK.batch, QUICK.seed, 0, 0)

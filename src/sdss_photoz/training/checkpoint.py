@@ -74,7 +74,9 @@ class Checkpoints:
             old.unlink()
 
     def load(self) -> State | None:
-        """The newest whole checkpoint of this training, or None."""
+        """The newest whole checkpoint of this training, or None; what a killed job left half written goes."""
+        for part in self.folder.glob(".step-*.part"):
+            part.unlink()
         for path in self._newest_first():
             try:
                 about, tensors = _read(path)
