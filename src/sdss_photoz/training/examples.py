@@ -148,10 +148,11 @@ class Examples:
         if symmetry is None:
             cubes = table.index_select(0, places)
         else:
-            pixels = places[:, None] * PIXELS + self._turn[symmetry]
+            pixels = places[:, None] * PIXELS + self._turn.index_select(0, symmetry)
             cubes = table.view(-1, len(BANDS)).index_select(0, pixels.view(-1))
         cubes = cubes.view(len(index), CUBE_SIZE, CUBE_SIZE, len(BANDS))
-        return stretch(cubes, self.stretch, self._noise), self.ebv[index], self.labels[index]
+        ebv, labels = (column.index_select(0, index) for column in (self.ebv, self.labels))
+        return stretch(cubes, self.stretch, self._noise), ebv, labels
 
 
 @dataclass

@@ -1,0 +1,192 @@
+"""A step that is recorded and replayed, or compiled, does what the step as written does."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from synthetic_galaxies import draw_population, render
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sdss_photoz.config import Training
+from sdss_photoz.training import fit
+from sdss_photoz.training.examples import gather
+from sdss_photoz.training.replay import Compiler, Replay
+from sdss_photoz.training.residence import Pinned
+from sdss_photoz.training.step import Descent, train_step
+
+CPU = torch.device("cpu")
+SETTINGS = Training(epochs=5, batch=10, schedule="step", learning_rate=2e-3, device="cpu", checkpoint_minutes=60.0)
+
+
+class Tape(TorchDispatchMode):
+    """Stands in for a GPU's graph: notes a function's operations and does them again on the same tensors.
+
+    So it repeats, as a GPU does, every number that Python put into an operation. Unlike a GPU it does the step while
+    it records; the first replay therefore does nothing.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.operations, self.replays = [], 0
+
+    def run(self, function):
+        function()
+
+    def record(self, function):
+        with self:
+            function()
+        return self._replay
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        for tag in (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape):
+            assert tag not in operation.tags, f"{operation} waits for the device"
+        result = operation(*arguments, **(options or {}))
+        self.operations.append((operation, arguments, options or {}, result))
+        return result
+
+    @torch.no_grad()
+    def _replay(self):
+        self.replays += 1
+        if self.replays == 1:
+            return
+        for operation, arguments, options, result in self.operations:
+            again = operation(*arguments, **options)
+            for place, value in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                if isinstance(place, torch.Tensor) and place.data_ptr() != value.data_ptr():
+                    place.copy_(value)
+
+
+@pytest.fixture(scope="module")
+def galaxies():
+    """Examples to train on and to validate with."""
+    parts = []
+    for count, seed in ((48, 1), (12, 2)):
+        population = draw_population(count, seed)
+        table = pd.DataFrame({"object_id": np.arange(count), "z_spec": population["z"], "ebv": population["ebv"]})
+        parts.append(gather(table, iter([render(population, seed).numpy()]), 180, "asinh", CPU))
+    return parts
+
+
+def _run(galaxies, folder, stop_at=()):
+    """Train, going on after each stop; return the run and all that it leaves."""
+    for stop in (*stop_at, None):
+        run = fit._Run(*galaxies, SETTINGS, 0, 0, folder, "test")
+        try:
+            run.go(lambda run=run, stop=stop: run.state.step == stop)
+        except SystemExit:
+            continue
+    rows = [[row[name] for name in fit.HISTORY] for row in run.state.history]
+    return run, [rows, run.descent.tensors(), run.best]
+
+
+def _same(ours, theirs):
+    rows, *tensors = zip(ours, theirs, strict=True)
+    assert rows[0] == rows[1]
+    for one, other in tensors:
+        assert one.keys() == other.keys()
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def as_written(galaxies, tmp_path_factory):
+    """What a training leaves that runs as it is written."""
+    return _run(galaxies, tmp_path_factory.mktemp("as_written"))[1]
+
+
+@pytest.mark.parametrize("residence", ["device", "pinned"])
+def test_replayed_steps_give_the_bits_of_steps_as_written_past_epochs_the_drop_of_the_rate_and_a_resume(
+    galaxies, as_written, tmp_path, monkeypatch, residence
+):
+    if residence == "pinned":
+        train = copy.copy(galaxies[0])
+        train.cubes = Pinned(train.cubes.cubes, np.arange(len(train)), CPU)
+        galaxies = train, galaxies[1]
+    tapes = []
+    monkeypatch.setattr(fit, "recorder", lambda device: tapes.append(Tape()) or tapes[-1])
+    run, left = _run(galaxies, tmp_path, stop_at=(7,))
+    assert [tape.replays for tape in tapes] == [7 - 3, 24 - 7 - 3]
+    assert [row[3] for row in left[0]] == [2e-3, 2e-3, 4e-4, 4e-4, 4e-4]
+    assert run.descent.step == 24
+    _same(left, as_written)
+
+
+@pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
+def test_the_aligned_forms_step_is_replayed_bit_for_bit(narrow_network, arithmetic):
+    def steps(recorder):
+        descent = Descent(copy.deepcopy(narrow_network), SETTINGS, 12, arithmetic)
+        replay = Replay(lambda *batch: train_step(descent, batch), recorder, Compiler(False), "test")
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(12):
+            cubes = torch.randn(6, 16, 16, 5, generator=generator)
+            replay(CPU, cubes, torch.rand(6, generator=generator), torch.randint(0, 7, (6,), generator=generator))
+        return descent.tensors()
+
+    tape = Tape()
+    replayed, expected = steps(tape), steps(None)
+    assert tape.replays == 9
+    assert all(torch.equal(value, expected[name]) for name, value in replayed.items())
+
+
+def test_a_step_that_cannot_be_recorded_runs_as_it_is_written_and_says_so_once(capsys):
+    class Broken(Tape):
+        def record(self, function):
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    taken = []
+    replay = Replay(lambda value: taken.append(value.item()), Broken(), Compiler(False), "fold 0")
+    for number in range(6):
+        replay(CPU, torch.tensor(number))
+    assert taken == list(range(6))
+    said = capsys.readouterr().err
+    assert said == (
+        "fold 0: a step cannot be recorded on this GPU (operation not permitted when stream is capturing): it runs "
+        "slower without\n"
+    )
+
+
+def test_where_the_compiler_fails_steps_run_as_they_are_written_and_one_line_says_so(monkeypatch, capsys):
+    def broken(function, **_):
+        def call(*_):
+            raise ImportError("no compiler here")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiler, total = Compiler(True), torch.zeros(())
+    double = compiler(lambda value: 2 * value)
+    replay = Replay(lambda value: total.add_(double(value)), Tape(), compiler, "fold 0")
+    for number in range(6):
+        replay(CPU, torch.tensor(float(number)))
+    assert total == 30
+    assert capsys.readouterr().err.count("a step cannot be compiled on this GPU (no compiler here)") == 1
+
+
+def test_a_full_memory_is_no_reason_to_go_on_without_the_compiler():
+    def full(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Replay(full, Tape(), Compiler(True), "fold 0")(CPU, torch.zeros(()))
+
+
+def test_reading_a_batch_and_the_forms_compile_whole_and_give_the_same_losses(galaxies, narrow_network, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    train, _ = galaxies
+    losses = []
+    for compiler in (Compiler(False), Compiler(True)):
+        descent = Descent(copy.deepcopy(narrow_network), SETTINGS, 4, torch.bfloat16, compiler=compiler)
+        read = compiler(partial(train.read, bands=descent.bands, dtype=descent.dtype))
+        index = torch.stack([torch.arange(6), torch.arange(6)])
+        found = []
+        for _ in range(4):
+            cubes, ebv, labels = read(index)
+            found.append(train_step(descent, (cubes[:, 24:40, 24:40], ebv, labels % 7)).item())
+        losses.append(found)
+        assert cubes.shape[-1] == 8
+        assert cubes.dtype == torch.bfloat16
+        assert compiler.on == (len(losses) == 2)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
