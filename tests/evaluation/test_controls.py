@@ -11,7 +11,7 @@ from sdss_photoz.config import Evaluation
 from sdss_photoz.evaluation import controls
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.evaluation.residuals import residuals, sigma_mad
-from sdss_photoz.report.tables import control_table
+from sdss_photoz.report.controls import control_table
 from sdss_photoz.sample.footprint import sky_position
 from sdss_photoz.survey import BANDS, object_id
 

@@ -17,6 +17,7 @@ from sdss_photoz.config import Config, Evaluation, check
 from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.evaluate import evaluate
+from sdss_photoz.evaluation.floor import Floor
 from sdss_photoz.report.figures import save
 from sdss_photoz.report.page import TrialFiles, redshift_entropy, write_report
 from sdss_photoz.report.tables import verdict
@@ -223,6 +224,59 @@ def test_each_trial_has_its_section(arguments, tmp_path):
     scores = pd.read_csv(tmp_path / "tables/scores.csv")
     assert scores["trial"].unique().tolist() == ["images", "twenty_percent"]
     assert (tmp_path / "figures/twenty_percent-pit.png").is_file()
+
+
+def with_controls(trial, folder, sigma_mad, correlation):
+    """Files of a trial whose metrics.json holds a negative control of this score."""
+    shutil.copytree(trial.photoz.parent, folder)
+    scores = json.loads(trial.metrics.read_text())
+    entry = lambda value, error: {"sigma_mad": {"value": value, "error": error}}  # noqa: E731
+    scores["controls"] = {
+        "galaxies": 298,
+        "scores": {"control": entry(sigma_mad, 0.002), "prior": entry(0.045, 0.002)},
+        "differences": {"control - prior": entry(sigma_mad - 0.045, 0.001)},
+        "correlation": {"value": correlation, "error": 0.06},
+    }
+    (folder / "metrics.json").write_text(json.dumps(scores))
+    return trial._replace(metrics=folder / "metrics.json")
+
+
+def test_negative_controls_have_a_section_of_their_own_and_a_better_one_is_flagged(report, arguments, tmp_path):
+    trial = arguments["trials"]["images"]
+    config = check({"trials": {"images": {}, "masked": {"control": "target_removed"}}, "report": {"examples": 0}})
+    images = with_controls(trial, tmp_path / "images", 0.0455, 0.02)
+    trials = {"images": images, "masked": with_controls(trial, tmp_path / "masked", 0.0425, 0.3)}
+    page = write(tmp_path / "page", arguments, trials=trials, config=config, quality=[])
+    table = pd.read_csv(tmp_path / "page/tables/controls.csv")
+    assert table["control"].tolist() == ["forest", "target_removed"]
+    assert table["better"].tolist() == [False, True]
+    assert "A negative control scores better than the prior" in page
+    assert "forest on place, depth, noise, seeing and order (images)" in page
+    assert "<td>0.04250 ± 0.00200</td><td>0.04500 ± 0.00200</td><td>−0.00250 ± 0.00100</td>" in page
+    assert "<td>the prior&#39;s, within its error</td>" in page
+    assert "BETTER than the prior" in page
+    assert (tmp_path / "page/figures/controls.png").is_file()
+    assert "Trial <code>masked</code>" not in page
+    assert not list((tmp_path / "page").rglob("masked-*"))
+    assert "Negative controls" not in report[1]
+
+
+def test_beside_a_floor_the_gap_and_the_calibration_are_judged_in_words(report, arguments, tmp_path):
+    best = {"sigma_mad": {"value": 0.004, "error": 0.0001}}
+    floor = Floor(images=best, colours=best, noise_free=best)
+    page = write(tmp_path, arguments, floor=floor, config=Config(report={"examples": 0}), quality=[])
+    scores = pd.read_csv(tmp_path / "tables/scores.csv").set_index(["method", "score"])
+    closed = scores.loc[("network", "gap_closed")]
+    regression, network = (scores.loc[(name, "sigma_mad"), "value"].iloc[0] for name in ("local_linear", "network"))
+    assert closed["value"] == pytest.approx((regression - network) / (regression - 0.004))
+    word = "pass" if closed["value"] >= 0.7 else "fail"
+    assert "the floor (0.00400 ± 0.00010)" in page
+    assert f"At least 70 % are asked: {word}." in page
+    distances = [scores.loc[(name, "pit_ks"), "value"] for name in ("network", "member_0", "member_1")]
+    for distance, asked in zip(distances, (0.03, 0.015, 0.015), strict=True):
+        assert f"{distance:.4f} ({'pass' if distance <= asked else 'fail'})" in page
+    assert "floor" not in report[1]
+    assert "floor" not in set(pd.read_csv(report[0] / "tables/scores.csv")["method"])
 
 
 def test_distributions_of_another_evaluation_are_refused(arguments, tmp_path):

@@ -1,6 +1,7 @@
 # Stage report: one page that shows what came out.
 
 
+FLOOR = Path(workflow.basedir) / "config" / "embedded-large.floor.json"
 WIDE = not PUBLISHED and not CONFIG.frames_come_later  # else there are no frames to look around in
 
 
@@ -47,6 +48,7 @@ rule report:
         shards=expand([rules.make_cubes.output.flux, rules.make_cubes.output.depth], chunk=CHUNKS),
         quality=expand(rules.make_cubes.output.quality, chunk=CHUNKS),
         context=rules.draw_context.output.context if WIDE else [],
+        floor=str(FLOOR) if EMBEDDED and FLOOR.is_file() else [],
     output:
         page=f"{RUN}/report/index.html",
         tables=directory(f"{RUN}/report/tables"),

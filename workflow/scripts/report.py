@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sdss_photoz.config import check
+from sdss_photoz.evaluation.floor import read_floor
 from sdss_photoz.report.page import TrialFiles, write_report
 from sdss_photoz.stage import stage
 
@@ -32,4 +33,5 @@ with stage(snakemake):
         published=Path(snakemake.input.published) if snakemake.input.published else None,
         quality=[Path(path) for path in snakemake.input.quality],
         context=Path(snakemake.input.context) if snakemake.input.context else None,
+        floor=read_floor(config),
     )

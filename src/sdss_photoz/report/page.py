@@ -19,8 +19,12 @@ from sdss_photoz.config import Block, Config
 from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import pdfs
+from sdss_photoz.evaluation.floor import Floor
+from sdss_photoz.evaluation.gap import calibration, gap_closed
 from sdss_photoz.report import contact
+from sdss_photoz.report import controls as of_controls
 from sdss_photoz.report import figures as draw
+from sdss_photoz.report import floor as of_floor
 from sdss_photoz.report import tables as tabulate
 from sdss_photoz.report.colour import BLANK, colour_image
 from sdss_photoz.report.sky import sky as draw_sky
@@ -54,6 +58,7 @@ def write_report(
     published: Path | None = None,
     quality: Sequence[Path] = (),
     context: Path | None = None,
+    floor: Floor | None = None,
 ) -> None:
     """Write the report of a run.
 
@@ -76,6 +81,8 @@ def write_report(
         ``cubes/quality-N.parquet`` of all chunks, for the contact sheet.
     context : Path, optional
         ``report/context.png``: galaxies in their surroundings.
+    floor : floor.Floor, optional
+        The floor of the run's population, to which networks are then compared.
 
     Raises
     ------
@@ -91,9 +98,11 @@ def write_report(
         for name, trial in trials.items()
         if config.trials[name].control == "none"
     ]
+    compared = sections if floor is not None else []
+    to_floor = [_compare_with_floor(section, photoz[section["name"]], floor, config) for section in compared]
     controls = _controls_section(found, config, Path(figures), Path(tables))
     files.write_csv(Path(tables) / "counts.csv", cuts)
-    files.write_csv(Path(tables) / "scores.csv", tabulate.scores_table(found))
+    files.write_csv(Path(tables) / "scores.csv", pd.concat([tabulate.scores_table(found), *to_floor]))
     files.write_csv(Path(tables) / "folds_and_members.csv", tabulate.parts_table(found))
     labels = None
     if published is not None:
@@ -163,13 +172,24 @@ def _trial_section(name, trial, sample, photoz, found, store, config, figures, t
     }
 
 
+def _compare_with_floor(section, photoz, floor, config):
+    """Add what the page says of a trial beside the floor; return it as rows of the table of scores."""
+    scored, best = photoz[photoz["has_frames"]], floor.images["sigma_mad"]
+    closed, calibrated = gap_closed(scored, best, config.evaluation), calibration(scored, config.evaluation)
+    section["verdicts"] += [
+        of_floor.gap_verdict(closed, best, section["found"]["headline"]),
+        of_floor.calibration_verdict(calibrated, len(scored)),
+    ]
+    return of_floor.gap_table(section["name"], closed, best, calibrated)
+
+
 def _controls_section(found, config, figures, tables):
     """What the page says of negative controls; their figure and table are written on the way. None without any."""
-    table = tabulate.control_table(found, {name: config.trials[name].control for name in found})
+    table = of_controls.control_table(found, {name: config.trials[name].control for name in found})
     if table.empty:
         return None
     files.write_csv(tables / "controls.csv", table)
-    rows = tabulate.control_rows(table)
+    rows = of_controls.control_rows(table)
     known = {
         f"networks ({name})": tuple(scores["headline"]["scores"]["network"]["sigma_mad"].values())
         for name, scores in found.items()

@@ -10,11 +10,6 @@ LABELS = {
     "mean": "mean of network and regression",
 }
 SHORT = {"network": "network", "local_linear": "local-linear", "archive": "archive", "mean": "mean"}
-CONTROLS = {
-    "forest": "forest on place, depth, noise, seeing and order",
-    "target_removed": "networks, galaxies removed",
-    "shuffled_labels": "networks, redshifts shuffled",
-}
 SCORES = {  # score: heading, factor, digits, unit
     "sigma_mad": ("σ<sub>MAD</sub>", 1, 5, ""),
     "bias": ("bias", 1, 5, ""),
@@ -33,7 +28,8 @@ def number(score: str, value: float | None, error: float | None = None, signed: 
     return text + (f" ± {error * factor:.{digits}f}" if error is not None else "") + unit
 
 
-def _of(found, score):
+def score_of(found: dict, score: str) -> tuple:
+    """Value and error of a score of one method in metrics.json, as `number` takes them."""
     return (found[score]["value"], found[score]["error"]) if score in found else (None,)
 
 
@@ -41,21 +37,21 @@ def score_rows(comparison: dict) -> list[list[str]]:
     """Rows (method, score, ...) of one comparison in metrics.json, then its differences."""
     methods = [method for method in LABELS if method in comparison["scores"]]
     rows = [
-        [LABELS[method], *(number(score, *_of(comparison["scores"][method], score)) for score in SCORES)]
+        [LABELS[method], *(number(score, *score_of(comparison["scores"][method], score)) for score in SCORES)]
         for method in methods
     ]
     pairs = [tuple(pair.split(" - ")) for pair in comparison["differences"]]
     for first, second in sorted(pairs, key=lambda pair: [list(LABELS).index(name) for name in pair]):
         found = comparison["differences"][f"{first} - {second}"]
         label = f"{SHORT[first]} − {SHORT[second]}"
-        rows.append([label, *(number(score, *_of(found, score), signed=True) for score in SCORES)])
+        rows.append([label, *(number(score, *score_of(found, score), signed=True) for score in SCORES)])
     return rows
 
 
 def verdict(comparison: dict, other: str) -> Markup:
     """One sentence that compares the network's sigma_MAD with another method's, as the numbers have it."""
     each = comparison["scores"]
-    network, second = (number("sigma_mad", *_of(each[name], "sigma_mad")) for name in ("network", other))
+    network, second = (number("sigma_mad", *score_of(each[name], "sigma_mad")) for name in ("network", other))
     difference = comparison["differences"][f"network - {other}"]["sigma_mad"]
     value, error = difference["value"], difference["error"]
     if error is None:
@@ -69,73 +65,6 @@ def verdict(comparison: dict, other: str) -> Markup:
         f"{comparison['galaxies']:,} galaxies {second}; the paired difference is "
         f"{number('sigma_mad', value, error, signed=True)}: {finding}."
     )
-
-
-def control_table(trials: dict[str, dict], kinds: dict[str, str]) -> pd.DataFrame:
-    """Negative controls of all trials beside the prior, each with what its scores say.
-
-    Parameters
-    ----------
-    trials : dict
-        metrics.json of each trial.
-    kinds : dict
-        ``control`` of each trial, as the configuration has it.
-
-    Returns
-    -------
-    DataFrame
-        trial, control (``forest``, ``target_removed``, ``shuffled_labels``), galaxies; sigma_mad, that of the prior
-        (``prior``), their difference and Spearman's correlation of the control's redshifts with the true ones, each
-        with its error; ``better`` (bool), and ``finding``, in words.
-    """
-    rows = []
-    for trial, found in trials.items():
-        if "controls" not in found:
-            continue
-        part = found["controls"]
-        entries = {
-            "sigma_mad": part["scores"]["control"]["sigma_mad"],
-            "prior": part["scores"]["prior"]["sigma_mad"],
-            "difference": part["differences"]["control - prior"]["sigma_mad"],
-            "correlation": part["correlation"],
-        }
-        row = {"trial": trial, "control": "forest" if kinds[trial] == "none" else kinds[trial]}
-        row["galaxies"] = part["galaxies"]
-        for name, entry in entries.items():
-            row |= {name: entry["value"], f"{name}_error": entry["error"]}
-        better, finding = _control_finding(**entries)
-        rows.append(row | {"better": better, "finding": finding})
-    return pd.DataFrame(rows)
-
-
-def _control_finding(sigma_mad, prior, difference, correlation) -> tuple[bool, str]:
-    """Whether a control knows more than the prior, and that in words.
-
-    A constant redshift that is lower has a lower sigma_MAD, for that grows with 1 + z_phot, so a difference that is
-    small beside the error of the score itself counts only where the control's redshifts follow the true ones.
-    """
-    if sigma_mad["error"] is None:
-        return False, "no error: the galaxies lie in a single sky cell"
-    follows = correlation["value"] > 2 * correlation["error"]
-    if difference["value"] < -2 * sigma_mad["error"] or (difference["value"] < -2 * difference["error"] and follows):
-        return True, "BETTER than the prior: something else than the galaxy tells its redshift"
-    if difference["value"] > 2 * sigma_mad["error"]:
-        return False, "worse than the prior"
-    return False, "the prior's, within its error"
-
-
-def control_rows(table: pd.DataFrame) -> list[list[str]]:
-    """Rows of `control_table` as text, the prior's score of each trial first."""
-    rows = []
-    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
-        score, before, apart = (
-            number("sigma_mad", row[name], row[f"{name}_error"], signed=name == "difference")
-            for name in ("sigma_mad", "prior", "difference")
-        )
-        error = "" if row["correlation_error"] is None else f" ± {row['correlation_error']:.3f}"
-        follows = f"{row['correlation']:+.3f}".replace("-", "−") + error
-        rows.append([f"{CONTROLS[row['control']]} ({row['trial']})", score, before, apart, follows, row["finding"]])
-    return rows
 
 
 def scatter_rows(found: dict) -> list[list[str]]:

@@ -1,0 +1,78 @@
+"""What the report says of negative controls."""
+
+import pandas as pd
+
+from sdss_photoz.report.tables import number
+
+CONTROLS = {
+    "forest": "forest on place, depth, noise, seeing and order",
+    "target_removed": "networks, galaxies removed",
+    "shuffled_labels": "networks, redshifts shuffled",
+}
+
+
+def control_table(trials: dict[str, dict], kinds: dict[str, str]) -> pd.DataFrame:
+    """Negative controls of all trials beside the prior, each with what its scores say.
+
+    Parameters
+    ----------
+    trials : dict
+        metrics.json of each trial.
+    kinds : dict
+        ``control`` of each trial, as the configuration has it.
+
+    Returns
+    -------
+    DataFrame
+        trial, control (``forest``, ``target_removed``, ``shuffled_labels``), galaxies; sigma_mad, that of the prior
+        (``prior``), their difference and Spearman's correlation of the control's redshifts with the true ones, each
+        with its error; ``better`` (bool), and ``finding``, in words.
+    """
+    rows = []
+    for trial, found in trials.items():
+        if "controls" not in found:
+            continue
+        part = found["controls"]
+        entries = {
+            "sigma_mad": part["scores"]["control"]["sigma_mad"],
+            "prior": part["scores"]["prior"]["sigma_mad"],
+            "difference": part["differences"]["control - prior"]["sigma_mad"],
+            "correlation": part["correlation"],
+        }
+        row = {"trial": trial, "control": "forest" if kinds[trial] == "none" else kinds[trial]}
+        row["galaxies"] = part["galaxies"]
+        for name, entry in entries.items():
+            row |= {name: entry["value"], f"{name}_error": entry["error"]}
+        better, finding = _control_finding(**entries)
+        rows.append(row | {"better": better, "finding": finding})
+    return pd.DataFrame(rows)
+
+
+def _control_finding(sigma_mad, prior, difference, correlation) -> tuple[bool, str]:
+    """Whether a control knows more than the prior, and that in words.
+
+    A constant redshift that is lower has a lower sigma_MAD, for that grows with 1 + z_phot, so a difference that is
+    small beside the error of the score itself counts only where the control's redshifts follow the true ones.
+    """
+    if sigma_mad["error"] is None:
+        return False, "no error: the galaxies lie in a single sky cell"
+    follows = correlation["value"] > 2 * correlation["error"]
+    if difference["value"] < -2 * sigma_mad["error"] or (difference["value"] < -2 * difference["error"] and follows):
+        return True, "BETTER than the prior: something else than the galaxy tells its redshift"
+    if difference["value"] > 2 * sigma_mad["error"]:
+        return False, "worse than the prior"
+    return False, "the prior's, within its error"
+
+
+def control_rows(table: pd.DataFrame) -> list[list[str]]:
+    """Rows of `control_table` as text, the prior's score of each trial first."""
+    rows = []
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        score, before, apart = (
+            number("sigma_mad", row[name], row[f"{name}_error"], signed=name == "difference")
+            for name in ("sigma_mad", "prior", "difference")
+        )
+        error = "" if row["correlation_error"] is None else f" ± {row['correlation_error']:.3f}"
+        follows = f"{row['correlation']:+.3f}".replace("-", "−") + error
+        rows.append([f"{CONTROLS[row['control']]} ({row['trial']})", score, before, apart, follows, row["finding"]])
+    return rows

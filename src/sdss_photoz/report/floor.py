@@ -1,0 +1,62 @@
+"""What the report says of a trial beside the floor of its population."""
+
+import pandas as pd
+from markupsafe import Markup
+
+from sdss_photoz.evaluation.gap import CLOSED, KS_ENSEMBLE, KS_MEMBER
+from sdss_photoz.report.tables import SCORES, number, score_of
+
+
+def gap_verdict(gap: dict, floor: dict, comparison: dict) -> Markup:
+    """One sentence that says how much of the gap between local-linear regression and the floor the ensemble closes.
+
+    Parameters
+    ----------
+    gap : dict
+        Of `gap.gap_closed`.
+    floor : dict
+        ``value`` and ``error`` of the floor's sigma_MAD.
+    comparison : dict
+        ``headline`` of metrics.json.
+    """
+    regression = score_of(comparison["scores"]["local_linear"], "sigma_mad")
+    best = number("sigma_mad", floor["value"], floor["error"])
+    ends = (
+        f"between local-linear regression ({number('sigma_mad', *regression)}) and the floor ({best}), the score of "
+        "the best estimator from what the images hold"
+    )
+    if gap["value"] is None:
+        return Markup(f"There is no gap in {SCORES['sigma_mad'][0]} {ends}.")
+    error = "" if gap["error"] is None else f" ± {100 * gap['error']:.1f}"
+    word = "pass" if gap["value"] >= CLOSED else "fail"
+    closed = f"{100 * gap['value']:.1f}{error}".replace("-", "−")
+    return Markup(
+        f"The ensemble closes {closed} % of the gap in {SCORES['sigma_mad'][0]} {ends}. At least "
+        f"{100 * CLOSED:.0f} % are asked: {word}."
+    )
+
+
+def calibration_verdict(calibration: pd.DataFrame, galaxies: int) -> Markup:
+    """One sentence on the PIT of the ensemble and its members, from a table of `gap.calibration`."""
+    words = calibration["passed"].map({True: "pass", False: "fail"})
+    each = [f"{ks:.4f} ({word})" for ks, word in zip(calibration["ks"], words, strict=True)]
+    ensemble = calibration.iloc[0]
+    wide = abs(ensemble["dispersion"]) > 2 * ensemble["error"]
+    kind = "neither too wide nor too narrow" if not wide else "too narrow" if ensemble["dispersion"] > 0 else "too wide"
+    off = f"{100 * ensemble['dispersion']:+.1f} ± {100 * ensemble['error']:.1f} %".replace("-", "−")
+    return Markup(
+        f"Kolmogorov-Smirnov distance of PIT from that of calibrated distributions: ensemble {each[0]}, asked at most "
+        f"{KS_ENSEMBLE} and not too narrow; its distributions are {kind} (variance of PIT {off} off). Members "
+        f"{', '.join(each[1:])}, asked at most {KS_MEMBER}. Calibrated ones of {galaxies:,} galaxies have "
+        f"{0.8687 / galaxies**0.5:.4f} on average."
+    )
+
+
+def gap_table(trial: str, gap: dict, floor: dict, calibration: pd.DataFrame) -> pd.DataFrame:
+    """The same as rows of `scores_table`."""
+    rows = [("floor", "sigma_mad", floor["value"], floor["error"])]
+    rows += [("network", "gap_closed", gap["value"], gap["error"])]
+    rows += [(row.method, "pit_ks", row.ks, None) for row in calibration.itertuples()]
+    rows += [(row.method, "pit_dispersion", row.dispersion, row.error) for row in calibration.itertuples()]
+    rows = [(trial, "headline", *row) for row in rows]
+    return pd.DataFrame(rows, columns=["trial", "galaxies", "method", "score", "value", "error"])
