@@ -71,8 +71,8 @@ def test_local_linear_regression_scores_as_on_real_photometry(catalog):
 
 @pytest.mark.slow
 def test_magnitudes_measured_on_frames_are_as_hard_as_real_ones(real, tmp_path):
-    """The default sky without the patch's repeats: what the whole chain's baseline will meet."""
-    _, objects = build.make_sky(Embedded(visits=1), tmp_path, processes=2)
+    """Of the default sky some fields, without the patch's repeats: what the whole chain's baseline will meet."""
+    _, objects = build.make_sky(Embedded(fields=12, visits=1), tmp_path, processes=2)
     shutil.rmtree(tmp_path / "sas")
     targets = objects[(objects["kind"] == "target") & ~objects["suspect"]].copy()
     for band in "ugriz":
