@@ -1,5 +1,9 @@
 """Each job has a device of its own."""
 
+import os
+import signal
+from types import SimpleNamespace
+
 import pytest
 
 from sdss_photoz.errors import UserError
@@ -20,6 +24,29 @@ def test_a_job_waits_while_all_gpus_are_taken_and_says_so(tmp_path, monkeypatch,
     with device.claim("auto", tmp_path) as freed:
         assert freed.index == 0
     assert "taken by other jobs" in capsys.readouterr().err
+
+
+def test_the_gpu_of_a_job_killed_with_9_is_free_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a"])
+    told, tell = os.pipe()
+    if (job := os.fork()) == 0:
+        with device.claim("auto", tmp_path):
+            os.write(tell, b"taken")
+            signal.pause()
+    assert os.read(told, 5) == b"taken"
+    monkeypatch.setattr(device.time, "sleep", lambda _: (os.kill(job, signal.SIGKILL), os.waitpid(job, 0)))
+    with device.claim("auto", tmp_path) as freed:
+        assert freed.index == 0
+    assert "taken by other jobs" in capsys.readouterr().err
+
+
+def test_gpus_are_those_that_torch_shows_by_the_cards_own_names(monkeypatch):
+    """CUDA_VISIBLE_DEVICES and a scheduler hide the others from torch."""
+    monkeypatch.setattr(device.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device.torch.cuda, "device_count", lambda: 2)
+    cards = [SimpleNamespace(uuid="3f"), SimpleNamespace(uuid="a0")]
+    monkeypatch.setattr(device.torch.cuda, "get_device_properties", lambda index: cards[index])
+    assert device.visible_gpus() == ["3f", "a0"]
 
 
 def test_a_gpu_is_the_same_to_jobs_that_count_differently(tmp_path, monkeypatch):

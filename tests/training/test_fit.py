@@ -297,11 +297,3 @@ def test_redshifts_outside_the_bins_are_refused_or_clipped_as_the_configuration_
         _train((beyond, folds, store), tmp_path, settings)
     _train((beyond, folds, store), tmp_path, settings.model_copy(update={"outside_bins": "clip"}))
     assert "1 of 96 redshifts are outside the bins' range 0..0.4: they count in" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("role", ["train", "validation"])
-def test_a_fold_without_galaxies_is_refused_before_anything_is_read(small_run, tmp_path, role):
-    galaxies, folds, _ = small_run
-    empty = folds.assign(role_0=folds["role_0"].replace(role, "unused"))
-    with pytest.raises(UserError, match=f"images, fold 0, member 0 has no {role} galaxies"):
-        _train((galaxies, empty, small_run[2]), tmp_path)

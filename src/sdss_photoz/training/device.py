@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from sdss_photoz.errors import UserError
 
 POLL_SECONDS = 2.0
+MEMORY_FULL = ("out of memory", "ALLOC_FAILED")  # what PyTorch, CUDA and its libraries say of it
 
 
 def visible_gpus() -> list[str]:
@@ -80,6 +81,17 @@ def _lock_a_free_one(gpus: list[str], folder: Path) -> tuple[FileLock, int]:
             print(f"all {len(gpus)} GPUs are taken by other jobs: waiting for one", file=sys.stderr)
             waiting = True
         time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def full_memory_said(sentence: str) -> Iterator[None]:
+    """Raise a `UserError` where the memory of a GPU becomes full: the sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in MEMORY_FULL):
+            raise
+        raise UserError(sentence) from None
 
 
 @contextmanager

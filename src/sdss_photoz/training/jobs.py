@@ -2,20 +2,18 @@
 
 import re
 import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
-import torch
 
 from sdss_photoz import files
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.controls import shuffled
 from sdss_photoz.training.data import complete, load_examples, select, selection
-from sdss_photoz.training.device import claim, cpu_threads
+from sdss_photoz.training.device import claim, cpu_threads, full_memory_said
 from sdss_photoz.training.fit import check_counts, train_member
 from sdss_photoz.training.model import load_model
 from sdss_photoz.training.predict import predict_fold
@@ -121,23 +119,20 @@ def train(
             )
 
 
-@contextmanager
 def _memory_in_one_sentence(label: str, settings: Training, residence: str, cubes: int):
     """Say which setting to lower, and by how much, where the GPU's memory is full."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        remedies = []
-        if residence == "device":
-            remedies.append(f"set training.residence to pinned, which frees {cubes:,} bytes")
-        if settings.batch > 1:
-            remedies.append(f"lower training.batch from {settings.batch} to {settings.batch // 2}")
-        raise UserError(
-            f"{label}: the GPU's memory is full with cubes {residence} and training.batch {settings.batch}: "
-            f"{', or '.join(remedies) or 'use a GPU with more memory'}."
-        ) from None
+    remedies = []
+    if residence == "device":
+        remedies.append(f"set training.residence to pinned, which frees {cubes:,} bytes")
+    if settings.batch > 1:
+        remedies.append(f"lower training.batch from {settings.batch} to {settings.batch // 2}")
+    return full_memory_said(
+        f"{label}: the GPU's memory is full with cubes {residence} and training.batch {settings.batch}: "
+        f"{', or '.join(remedies) or 'use a GPU with more memory'}."
+    )
 
 
+@full_memory_said("the GPU's memory is full: free it of other programs, or set training.device to cpu.")
 def predict(
     galaxies: pd.DataFrame,
     folds: pd.DataFrame,
