@@ -187,6 +187,9 @@ class Folds(Block):
     seed: int = what(0, "Seed of the hash that deals the folds.", ge=0)
 
 
+AT_PREDICTION = {"symmetry_averaging"}  # keys of the training block that change predictions alone
+
+
 class Training(Block):
     """The network and its training."""
 
@@ -194,19 +197,46 @@ class Training(Block):
         "inception_small", "The paper's network, or its smaller sibling for small samples."
     )
     bins: int = what(180, "Redshift bins between 0 and 0.4.", ge=10, le=1000)
+    pooling: Literal["average", "max"] = what("average", "What the network's pools take from their pixels.")
+    activation: Literal["prelu", "relu"] | None = what(
+        None, "What follows each convolution; none: PReLU in inception, ReLU in inception_small."
+    )
+    batch_norm: bool = what(False, "Normalise maps over the batch between each convolution and its activation.")
+    dropout: float = what(0.0, "Share of the features dropped before the last two dense layers.", ge=0, lt=1)
     epochs: int = what(32, "Passes through the training galaxies.", ge=1)
     batch: int = what(32, "Galaxies in a step.", ge=1, le=8192)
-    learning_rate: float = what(3e-3, "Highest learning rate of Adam.", gt=0, lt=1)
-    schedule: Literal["one_cycle", "step"] = what(
-        "one_cycle", "Linear warm-up and decay to zero, or the paper's: constant, divided by 5 half way."
+    sampling: Literal["all", "balanced"] = what(
+        "all", "An epoch visits each galaxy once, or as many galaxies, all redshifts alike often."
     )
-    warmup: float = what(0.15, "Share of the steps in which one_cycle warms up.", ge=0, lt=1)
+    optimizer: Literal["adam", "muon"] = what("adam", "Adam; or Muon for the convolutions and Adam for the rest.")
+    learning_rate: float = what(3e-3, "Highest learning rate.", gt=0, lt=1)
+    schedule: Literal["one_cycle", "step", "free"] = what(
+        "one_cycle",
+        "Linear warm-up and decay to zero; the paper's: constant, divided by 5 half way; or schedule-free: warm-up, "
+        "then constant, and the network is an average of the weights.",
+    )
+    warmup: float = what(0.15, "Share of the steps in which one_cycle and free warm up.", ge=0, lt=1)
+    averaging: Literal["none", "exponential", "last"] = what(
+        "none", "The network is that of the last step, an exponential average of the weights, or the mean of the last."
+    )
+    averaging_share: float = what(0.1, "Share of the steps that the average of the weights spans.", gt=0, le=1)
+    label_width: float = what(
+        0.0, "Spread labels over neighbouring bins by a Gaussian of this width in redshift; 0: hard bins.", ge=0, le=0.1
+    )
+    crps_weight: float = what(
+        0.0, "Weight of the CRPS (in redshift, some 0.01) that is added to the cross-entropy (nat).", ge=0
+    )
     initialisation: Literal["he", "paper"] = what("he", "He, or the paper's Xavier weights with biases of 0.1.")
-    stretch: Literal["asinh", "sqrt", "none"] = what(
-        "asinh", "Compression of the flux: asinh(x / noise), sign(x)(sqrt(|x|+1)-1), or the paper's untouched flux."
+    stretch: Literal["asinh", "sqrt", "gamma", "none"] = what(
+        "asinh",
+        "Compression of the flux: asinh(x / noise), sign(x)(sqrt(|x|+1)-1), sign(x)|x|^(1/2.2), or the paper's "
+        "untouched flux.",
     )
     augment: bool = what(True, "Draw one of the eight flips and rotations for each galaxy in each epoch.")
     seed: int = what(1, "Seed of initial weights, order and symmetries, together with fold and member.", ge=0)
+    symmetry_averaging: bool = what(
+        False, "Predict with the mean of the probabilities over the eight flips and rotations; training is the same."
+    )
     cpu_threads: int = what(1, "Threads of CPU training: another number gives other weights.", ge=1, le=256)
     precision: Literal["auto", "float32", "bfloat16"] = what(
         "auto", "Arithmetic of convolutions and dense layers; auto: bfloat16 where the processor or GPU computes in it."
@@ -226,6 +256,15 @@ class Training(Block):
     checkpoint_minutes: float = how(
         5.0, "Minutes between checkpoints, also within an epoch; 0: a checkpoint at the end of each epoch.", ge=0
     )
+
+    @model_validator(mode="after")
+    def _averages_once(self):
+        if self.schedule == "free" and self.averaging != "none":
+            raise UserError(
+                f"training.averaging is {self.averaging!r}, but training.schedule free averages the weights itself: "
+                "set training.averaging to none."
+            )
+        return self
 
 
 class Trial(Block):

@@ -88,13 +88,15 @@ def add_arguments(parser) -> None:
         options = {"choices": get_args(field.annotation), "default": field.default}
         options["help"] = f"cubes.{key} of the run. {field.description} Default {field.default}."
         parser.add_argument(f"--{key.replace('_', '-')}", **options)
+    averaged = "mean of the probabilities over the eight flips and rotations, in eight times the time"
+    parser.add_argument("--symmetry-averaging", action="store_true", help=averaged)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (default: this machine's cores)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where networks are computed")
 
 
 def main(arguments) -> None:
     """Run ``sdss-photoz predict``."""
-    options = {key: getattr(arguments, key) for key in ("trial", "threads", "device", *CUT_AS)}
+    options = {key: getattr(arguments, key) for key in ("trial", "threads", "device", "symmetry_averaging", *CUT_AS)}
     positions = read_positions(arguments.positions)
     table = predict(arguments.run, positions, arguments.frames, arguments.out, **options)
     known = table["has_frames"]
@@ -115,6 +117,7 @@ def predict(
     *,
     stack: str = "median",
     overlap_rows: str = "keep",
+    symmetry_averaging: bool = False,
     threads: int = 1,
     device: str = "auto",
 ) -> pd.DataFrame:
@@ -135,6 +138,8 @@ def predict(
         The trial whose networks predict; needed where the run has several.
     stack, overlap_rows : str
         How the run's own cubes were stacked: see :func:`sdss_photoz.cubes.cutouts.cutouts`.
+    symmetry_averaging : bool
+        Whether distributions are means over the eight symmetries: see `training.symmetry_averaging`.
     threads : int
         Threads that decompress, resample, and compute networks on a CPU.
     device : {"auto", "cpu", "cuda"}
@@ -166,7 +171,7 @@ def predict(
         how = {"stack": stack, "overlap_rows": overlap_rows}
         depth = cutouts(positions[["ra", "dec"]], frames, store, threads, **how)
         with claim(device) as place, cpu_threads(threads):
-            found, pdf = _look_at_cubes(store, ebv, depth, ensemble, place)
+            found, pdf = _look_at_cubes(store, ebv, depth, ensemble, place, symmetry_averaging)
     ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
     petrosian = pd.to_numeric(positions[domain.PETROSIAN], errors="coerce") if domain.PETROSIAN in positions else None
     flags = domain.outside(found[limits.columns.intersection(found.columns)], limits, petrosian)
@@ -280,7 +285,7 @@ def load_ensemble(models: dict[str, Path]) -> Ensemble:
         Where a file is missing or damaged, or holds another network, bins or stretch than the first.
     """
     first = describe_model(next(iter(models.values())))
-    kind = {key: first[key] for key in ("network", "bins", "stretch")}
+    kind = {key: first[key] for key in ("network", "bins", "stretch", "variant") if key in first}
     networks = {name: load_model(path, **kind) for name, path in models.items()}
     return Ensemble(networks, kind["bins"], kind["stretch"])
 
@@ -297,7 +302,9 @@ def _room_for_cubes(out: Path, count: int) -> Iterator[Path]:
         yield folder
 
 
-def _look_at_cubes(store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: Ensemble, device):
+def _look_at_cubes(
+    store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: Ensemble, device, symmetries: bool
+):  # fmt: skip
     """What the networks say of each cube, and what is measured on it; and the distributions (galaxy, bin) float32."""
     group = open_store(store)
     networks = {name: network.to(device) for name, network in ensemble.networks.items()}
@@ -310,7 +317,8 @@ def _look_at_cubes(store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: En
             seen = _stretched(cubes, ensemble.stretch)  # once for all networks
             reddening = ebv[rows].astype(np.float32)
             members = {
-                name: predict_cubes(network, seen, reddening, "none", device) for name, network in networks.items()
+                name: predict_cubes(network, seen, reddening, "none", device, symmetries)
+                for name, network in networks.items()
             }
             table, mean = combine(members)
             table["has_frames"], table["complete"] = coverage > 0, coverage >= 1

@@ -62,7 +62,12 @@ def test_sqrt_stretch_is_that_of_the_later_work():
     assert stretch(flux, "sqrt").flatten().tolist() == [-2.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("kind", ["asinh", "sqrt", "none"])
+def test_gamma_compression_is_that_of_screens():
+    flux = torch.tensor([-(2.0**2.2), 0.0, 1.0, 3.0**2.2]).reshape(4, 1, 1, 1)
+    assert stretch(flux, "gamma").flatten().tolist() == pytest.approx([-2, 0, 1, 3], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["asinh", "sqrt", "gamma", "none"])
 def test_uncovered_pixels_stay_zero_through_every_stretch(kind):
     assert (stretch(torch.zeros(1, 2, 2, 5), kind) == 0).all()
 

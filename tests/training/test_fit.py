@@ -13,13 +13,13 @@ import torch
 from quick_training import QUICK, draw_examples, train_in
 from test_watch import events
 
-from sdss_photoz.config import Training
+from sdss_photoz.config import AT_PREDICTION, Training
 from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import fit, jobs
 from sdss_photoz.training.examples import entropy
 from sdss_photoz.training.jobs import train
-from sdss_photoz.training.model import load_model
+from sdss_photoz.training.model import architecture, describe_model, load_model
 from sdss_photoz.training.order import Sequence
 from sdss_photoz.training.predict import predict_cubes
 
@@ -168,14 +168,57 @@ def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_
     assert "starting anew" in capsys.readouterr().err
 
 
+RECIPE = {
+    "pooling": "max", "activation": "prelu", "batch_norm": True, "dropout": 0.2, "optimizer": "muon",
+    "averaging": "exponential", "averaging_share": 0.5, "label_width": 0.005, "crps_weight": 30.0,
+    "sampling": "balanced", "stretch": "gamma",
+}  # fmt: skip
+
+
+def test_a_training_of_another_recipe_that_is_stopped_ends_with_the_same_bytes(small_run, tmp_path, request):
+    settings = QUICK.model_copy(update={"epochs": 2, **RECIPE})
+    undisturbed = _bytes(_train(small_run, tmp_path / "undisturbed", settings))
+    request.getfixturevalue("stopped_at_step_9")
+    with pytest.raises(SystemExit):
+        _train(small_run, tmp_path / "stopped", settings)
+    assert _bytes(_train(small_run, tmp_path / "stopped", settings)) == undisturbed
+    path = tmp_path / "stopped" / "member-0.safetensors"
+    assert describe_model(path)["variant"] == {"pooling": "max", "activation": "prelu", "batch_norm": True}
+    assert not load_model(path, **architecture(settings)).training
+
+
+ONE_EPOCH = QUICK.model_copy(update={"epochs": 1})
+
+
+@pytest.fixture(scope="module")
+def one_epoch(small_run, tmp_path_factory):
+    """Folder of a training of one epoch."""
+    return _train(small_run, tmp_path_factory.mktemp("one_epoch"), ONE_EPOCH)
+
+
+@pytest.mark.parametrize("key", [key for key in (*RECIPE, "schedule") if key != "averaging_share"])
+def test_each_key_of_a_recipe_changes_what_is_learned(small_run, one_epoch, tmp_path, key):
+    change = {key: RECIPE.get(key, "free"), "averaging_share": RECIPE["averaging_share"]}
+    changed = _train(small_run, tmp_path, ONE_EPOCH.model_copy(update=change))
+    assert _bytes(changed)[1] != _bytes(one_epoch)[1]
+
+
+def test_balanced_batches_of_streamed_cubes_are_refused(small_run, tmp_path):
+    settings = QUICK.model_copy(update={"residence": "streamed", "sampling": "balanced"})
+    with pytest.raises(UserError, match=r"set training.sampling to all, or training.residence to device or pinned"):
+        _train(small_run, tmp_path, settings)
+
+
 def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints(monkeypatch):
     parts = {"train": draw_examples(20, 1), "validation": draw_examples(10, 2)}
     changed = {
         "network": "inception", "bins": 90, "epochs": 13, "batch": 17, "learning_rate": 1e-3, "schedule": "step",
         "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
-        "outside_bins": "clip", "precision": "bfloat16",
+        "outside_bins": "clip", "precision": "bfloat16", "pooling": "max", "activation": "prelu", "batch_norm": True,
+        "dropout": 0.2, "sampling": "balanced", "optimizer": "muon", "averaging": "last", "averaging_share": 0.2,
+        "label_width": 0.01, "crps_weight": 30.0,
     }  # fmt: skip
-    assert set(changed) == set(Training.what_keys())
+    assert set(changed) == set(Training.what_keys()) - AT_PREDICTION
 
     def digest(settings=QUICK, fold=0, member=0, **others):
         run = fit._Run(*{**parts, **others}.values(), settings, fold, member, ".checkpoint", "test")

@@ -3,7 +3,15 @@
 import numpy as np
 import torch
 
-from sdss_photoz.training.order import SYMMETRIES, Sequence, permutation, symmetries, symmetry_table
+from sdss_photoz.training.order import (
+    SYMMETRIES,
+    Sequence,
+    balanced,
+    permutation,
+    symmetries,
+    symmetry_table,
+    turned,
+)
 
 
 def test_each_galaxy_sees_all_eight_symmetries_once_in_eight_epochs():
@@ -60,3 +68,33 @@ def test_symmetries_are_the_eight_flips_and_quarter_turns():
     expected = {tuple(torch.rot90(flip, turns, (0, 1)).flatten().tolist()) for flip in flips for turns in range(4)}
     assert len(turned) == 8
     assert turned == expected
+
+
+def test_a_turned_cube_is_the_cube_under_that_symmetry():
+    cubes = torch.randn(2, 64, 64, 5)
+    for symmetry, row in enumerate(torch.from_numpy(symmetry_table(64))):
+        assert torch.equal(turned(cubes, symmetry).reshape(2, -1, 5), cubes.reshape(2, -1, 5)[:, row])
+
+
+def test_balanced_batches_hold_all_strata_alike_and_deal_the_galaxies_of_each_in_turn():
+    strata = np.repeat([0, 1, 4, 7], [60, 30, 9, 1])
+    order, before = balanced(1, 0, 0, 3, strata)
+    assert len(order) == 100
+    for start in range(0, 100, 4):
+        assert sorted(strata[order[start : start + 4]]) == [0, 1, 4, 7]
+    times = np.bincount(order, minlength=100)
+    assert times[:60].max() == 1
+    assert times[60:90].max() == 1
+    assert set(times[90:99]) == {2, 3}
+    assert times[99] == 25
+    assert before[order == 99].tolist() == list(range(25))
+    assert order.tolist() == balanced(1, 0, 0, 3, strata)[0].tolist() != balanced(1, 0, 0, 4, strata)[0].tolist()
+
+
+def test_a_galaxy_that_comes_again_within_an_epoch_comes_under_another_symmetry():
+    sequence = Sequence(8, 8, 1, 0, 0, strata=np.array([0] * 7 + [1]))
+    galaxies, turns = sequence.batch(0)
+    assert (galaxies == 7).sum() == 4
+    assert len(set(turns[galaxies == 7])) == 4
+    first = galaxies == galaxies[0]
+    assert turns[first][0] == symmetries(1, 0, 0, 0, 8)[galaxies[0]]

@@ -62,6 +62,23 @@ def test_distributions_are_those_of_the_network_on_the_galaxys_own_cube(small_ru
     assert table["pdf"][5] == pytest.approx(logits.softmax(1)[0].numpy(), rel=1e-4, abs=1e-7)
 
 
+def test_symmetry_averaging_gives_the_mean_of_the_probabilities_over_the_eight_symmetries(
+    small_run, models, pdfs, tmp_path
+):
+    averaged = tmp_path / "averaged.parquet"
+    jobs.predict(*small_run, SETTINGS.model_copy(update={"symmetry_averaging": True}), 0, models, averaged)
+    table = pd.read_parquet(averaged)
+    galaxies, _, store = small_run
+    galaxy = galaxies[galaxies["object_id"] == table["object_id"][5]].iloc[0]
+    cube = load_cubes(store, [int(galaxy["row"])])[0]
+    images = np.stack([np.rot90(image, turns) for image in (cube, cube[:, ::-1]) for turns in range(4)])
+    ebv = torch.full((8,), galaxy["ebv"], dtype=torch.float32)
+    with torch.no_grad():
+        logits = build("inception_small", 180, "paper", seed=0)(stretch(torch.from_numpy(images), "asinh"), ebv)
+    assert table["pdf"][5] == pytest.approx(logits.softmax(1).mean(0).numpy(), rel=1e-4, abs=1e-7)
+    assert table["pdf"][5] != pytest.approx(pd.read_parquet(pdfs)["pdf"][5], rel=1e-3)
+
+
 def test_predictions_are_the_same_bytes_each_time(small_run, models, pdfs, tmp_path):
     jobs.predict(*small_run, SETTINGS, 0, models, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == pdfs.read_bytes()
@@ -94,9 +111,11 @@ def test_a_galaxy_without_any_frame_in_a_band_leaves_training_and_is_predicted(
         ({"bins": 90}, "with 180 bins"),
         ({"network": "inception"}, "network inception_small"),
         ({"stretch": "sqrt"}, "asinh"),
+        ({"pooling": "max"}, "stretch asinh, but inception_small with 180 bins and stretch asinh, pooling max is"),
+        ({"batch_norm": True}, "stretch asinh, but .*, batch_norm True is expected"),
     ],
 )
-def test_a_model_of_another_network_bin_grid_or_stretch_is_refused(small_run, models, tmp_path, change, found):
+def test_a_model_of_another_network_bin_grid_stretch_or_variant_is_refused(small_run, models, tmp_path, change, found):
     with pytest.raises(UserError, match=rf"member-0.safetensors holds .*{found}"):
         jobs.predict(*small_run, SETTINGS.model_copy(update=change), 0, models, tmp_path / "pdfs.parquet")
 

@@ -20,7 +20,7 @@ def _rates(settings, steps=1000):
     return learning_rate(settings, torch.arange(steps), steps).numpy()
 
 
-def _batch(bins=7, count=6, size=16, dtype=torch.float32):
+def make_batch(bins=7, count=6, size=16, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     cubes = torch.randn(count, size, size, 5, generator=generator)
     ebv = torch.rand(count, generator=generator) * 0.1
@@ -52,23 +52,23 @@ def test_a_step_sees_the_drop_at_half_way_in_tensors_that_stay_in_place(narrow_n
     places = descent.rate.data_ptr(), descent.step.data_ptr()
     rates = []
     for _ in range(10):
-        train_step(descent, _batch())
+        train_step(descent, make_batch())
         rates.append(descent.rate.item())
     assert rates == [1e-3] * 5 + [1e-3 / 5] * 5
     assert descent.step == 10
     assert (descent.rate.data_ptr(), descent.step.data_ptr()) == places
-    assert descent.adam.param_groups[0]["lr"] is descent.rate
+    assert descent.optimizer.adam.param_groups[0]["lr"] is descent.rate
 
 
 def test_the_first_step_whose_loss_is_no_number_is_noted_on_the_device(narrow_network):
     descent = Descent(narrow_network, Training(), 10, torch.float32)
-    cubes, ebv, labels = _batch()
+    cubes, ebv, labels = make_batch()
     for step in range(5):
         assert descent.failed == (NONE if step < 3 else 2)
         train_step(descent, (cubes, ebv if step != 2 else ebv * torch.nan, labels))
 
 
-class _NoReading(TorchDispatchMode):
+class NoReading(TorchDispatchMode):
     """Refuses what makes a program wait for a GPU: reading a value there, or shapes that depend on values."""
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
@@ -80,11 +80,11 @@ class _NoReading(TorchDispatchMode):
 @pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
 def test_a_step_reads_no_value_from_the_device_and_so_can_be_replayed(narrow_network, arithmetic):
     descent = Descent(narrow_network, Training(schedule="step"), 10, arithmetic)
-    train_step(descent, _batch())  # makes Adam's moments
-    with _NoReading():
+    train_step(descent, make_batch())  # makes Adam's moments
+    with NoReading():
         with pytest.raises(AssertionError, match="reads a value"):
             descent.rate.item()
-        train_step(descent, _batch())
+        train_step(descent, make_batch())
 
 
 def test_the_aligned_form_descends_as_the_plain_form_does(narrow_network):
@@ -94,7 +94,7 @@ def test_the_aligned_form_descends_as_the_plain_form_does(narrow_network):
         network = copy.deepcopy(narrow_network).double()
         network.wide = wide
         descent = Descent(network, settings, 20, torch.float64)
-        losses = [train_step(descent, _batch(dtype=torch.float64)).item() for _ in range(20)]
+        losses = [train_step(descent, make_batch(dtype=torch.float64)).item() for _ in range(20)]
         found.append((losses, descent.finish().state_dict()))
     (plain_losses, plain), (losses, aligned) = found
     assert losses == pytest.approx(plain_losses, abs=1e-12)
@@ -104,7 +104,7 @@ def test_the_aligned_form_descends_as_the_plain_form_does(narrow_network):
 
 @pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
 def test_a_descent_that_is_put_down_and_taken_up_gives_the_same_bits(narrow_network, arithmetic):
-    settings, batch = Training(), _batch()
+    settings, batch = Training(), make_batch()
     through = Descent(copy.deepcopy(narrow_network), settings, 8, arithmetic)
     for step in range(8):
         train_step(through, batch)
@@ -123,7 +123,7 @@ def test_a_descent_that_is_put_down_and_taken_up_gives_the_same_bits(narrow_netw
 def test_in_bfloat16_the_weights_their_updates_the_last_layer_and_the_loss_are_float32(narrow_network):
     descent = Descent(narrow_network, Training(), 10, torch.bfloat16)
     before = {name: value.clone() for name, value in descent.form.state_dict().items()}
-    loss = train_step(descent, _batch())
+    loss = train_step(descent, make_batch())
     assert loss.dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in (*descent.form.parameters(), *descent.tensors().values()))
     exact = {name.removeprefix("network.") for name in set(before) - set(descent.copies)}
@@ -140,7 +140,7 @@ def test_bfloat16_and_float32_lose_the_same_within_its_rounding(narrow_network):
     losses = []
     for arithmetic in (torch.float32, torch.bfloat16):
         descent = Descent(copy.deepcopy(narrow_network), Training(schedule="step"), 20, arithmetic)
-        losses.append([train_step(descent, _batch()).item() for _ in range(20)])
+        losses.append([train_step(descent, make_batch()).item() for _ in range(20)])
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert losses[0][-1] < 0.9 * losses[0][0]
 

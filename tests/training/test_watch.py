@@ -8,7 +8,14 @@ from tensorboardX.proto.event_pb2 import Event
 
 from sdss_photoz.training.watch import Scalars
 
-ROW = {"train_loss": 4.0, "validation_loss": 4.5, "sigma_mad": 0.02, "bias": -0.001, "learning_rate": 1e-3}
+ROW = {
+    "train_loss": 4.0,
+    "validation_loss": 4.5,
+    "crps": 0.01,
+    "sigma_mad": 0.02,
+    "bias": -0.001,
+    "learning_rate": 1e-3,
+}
 ROW |= {"galaxies_per_second": 700.0, "seconds_left": 60.0}
 
 
@@ -41,8 +48,9 @@ def test_each_epoch_is_an_event_with_all_scalars(tmp_path):
     assert begun.file_version == "brain.Event:2"
     assert (first.step, first.wall_time) == (1, 1e9 + 1)
     assert {value.tag: value.simple_value for value in first.summary.value} == {
-        "loss/train": 4.0, "loss/validation": 4.5, "validation/sigma_mad": pytest.approx(0.02),
-        "validation/bias": pytest.approx(-0.001), "training/learning_rate": pytest.approx(1e-3),
+        "loss/train": 4.0, "loss/validation": 4.5, "validation/crps": pytest.approx(0.01),
+        "validation/sigma_mad": pytest.approx(0.02), "validation/bias": pytest.approx(-0.001),
+        "training/learning_rate": pytest.approx(1e-3),
         "training/galaxies_per_second": 700.0, "training/seconds_left": 60.0,
     }  # fmt: skip
 

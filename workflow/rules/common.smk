@@ -11,7 +11,7 @@ SRC = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SRC)
 os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
-from sdss_photoz.config import check, with_types
+from sdss_photoz.config import AT_PREDICTION, check, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
 
@@ -81,10 +81,15 @@ def trial_folds(wildcards):
     return {"folds": folds.params(), "regions": regions}
 
 
-def trial_training(wildcards):
+def trial_prediction(wildcards):
     """The training block as it holds for one trial, and what makes the trial a negative control."""
     trial = CONFIG.trials[wildcards.trial].params()
     return CONFIG.trial_training(wildcards.trial).params() | {key: trial[key] for key in ("control",) if key in trial}
+
+
+def trial_training(wildcards):
+    """As `trial_prediction`, without what changes predictions alone."""
+    return {key: value for key, value in trial_prediction(wildcards).items() if key not in AT_PREDICTION}
 
 
 def trial_threads(wildcards):

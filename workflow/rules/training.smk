@@ -53,7 +53,7 @@ rule predict_fold:
         runtime=120,
         gpu=1,
     params:
-        settings=trial_training,
+        settings=trial_prediction,
         version=VERSION["training"],
     message:
         "Predicting {wildcards.trial}, fold {wildcards.fold}"

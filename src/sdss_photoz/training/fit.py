@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from sdss_photoz import files, training
-from sdss_photoz.config import Training
+from sdss_photoz.config import AT_PREDICTION, Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.training.checkpoint import Checkpoints, State
 from sdss_photoz.training.device import arithmetic, cpu_threads
 from sdss_photoz.training.examples import Examples, entropy
-from sdss_photoz.training.model import save_model
-from sdss_photoz.training.networks import build
-from sdss_photoz.training.order import Sequence, random_words
+from sdss_photoz.training.model import architecture, save_model
+from sdss_photoz.training.networks import build, variant
+from sdss_photoz.training.order import STRATUM, Sequence, random_words
 from sdss_photoz.training.replay import Compiler, Replay, recorder
 from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
 from sdss_photoz.training.validation import validate
@@ -91,7 +91,7 @@ def train_member(
             file=sys.stderr,
         )
     description = {
-        **{key: getattr(settings, key) for key in ("network", "bins", "stretch")},
+        **architecture(settings),
         **{"fold": fold, "member": member, "epoch": int(best["epoch"]), "version": training.VERSION},
     }
     files.write_csv(history_path, history)
@@ -135,18 +135,19 @@ class _Run:
         self.arithmetic = arithmetic(self.device, settings.precision)
         digest = files.digest(
             [
-                {key: getattr(settings, key) for key in settings.what_keys()},
+                {key: getattr(settings, key) for key in settings.what_keys() if key not in AT_PREDICTION},
                 {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},
                 [training.VERSION, torch.__version__, self.device.type, str(self.arithmetic)],
             ]
         )
         self.checkpoints = Checkpoints(checkpoint_folder, digest)
         seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
-        network = build(settings.network, settings.bins, settings.initialisation, seed)
+        network = build(settings.network, settings.bins, settings.initialisation, seed, variant(settings))
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.sequence = Sequence(
-            len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks
-        )
+            len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks,
+            strata=np.floor(train.z / STRATUM).astype(np.int64) if settings.sampling == "balanced" else None,
+        )  # fmt: skip
         self.steps = self.sequence.steps(settings.epochs)
         self.compiler = Compiler(self.device.type == "cuda")
         self.descent = Descent(self.network, settings, self.steps, self.arithmetic, compiler=self.compiler)

@@ -15,7 +15,7 @@ from sdss_photoz.training.controls import shuffled
 from sdss_photoz.training.data import complete, load_examples, select, selection
 from sdss_photoz.training.device import claim, cpu_threads, full_memory_said
 from sdss_photoz.training.fit import check_counts, train_member
-from sdss_photoz.training.model import load_model
+from sdss_photoz.training.model import architecture, load_model
 from sdss_photoz.training.predict import predict_fold
 from sdss_photoz.training.room import choose_residence, resident_bytes
 from sdss_photoz.training.watch import Scalars
@@ -89,6 +89,11 @@ def train(
     check_counts(counts["train"], counts["validation"], settings, label)
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
         residence = choose_residence(settings.residence, sum(counts.values()), device)
+        if residence == "streamed" and settings.sampling == "balanced":
+            raise UserError(
+                f"{label}: training.sampling is balanced, but cubes that are streamed from disk are visited chunk by "
+                "chunk: set training.sampling to all, or training.residence to device or pinned."
+            )
         with _memory_in_one_sentence(label, settings, residence, resident_bytes(sum(counts.values()), device)):
             examples = {
                 role: load_examples(
@@ -166,7 +171,7 @@ def predict(
         raise UserError(f"fold {fold} has no test galaxies: lower folds.count, or correct the trial's test_in.")
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
         networks = [
-            (_member(path), load_model(path, settings.network, settings.bins, settings.stretch).to(device))
+            (_member(path), load_model(path, **architecture(settings)).to(device))
             for path in sorted(models, key=_member)
         ]
         table = predict_fold(
@@ -178,6 +183,7 @@ def predict(
             device,
             selection(galaxies),
             without_target=control == "target_removed",
+            symmetries=settings.symmetry_averaging,
         )
         with files.whole(out_path) as part:
             pq.write_table(table, part)

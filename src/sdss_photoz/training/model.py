@@ -8,10 +8,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sdss_photoz import files
+from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.networks import build
+from sdss_photoz.training.layers import DOCUMENTED, Variant
+from sdss_photoz.training.networks import build, variant
 
 KEY = "sdss_photoz"  # one entry with all: safetensors writes several entries in random order
+
+
+def architecture(settings: Training) -> dict:
+    """What a model file must tell for its weights to be used: network, bins, stretch, and what the network varies."""
+    chosen = variant(settings)._replace(dropout=0.0)  # which is of the training alone
+    varied = {key: value for key, value in chosen._asdict().items() if value != getattr(DOCUMENTED, key)}
+    fixed = {key: getattr(settings, key) for key in ("network", "bins", "stretch")}
+    return fixed | ({"variant": varied} if varied else {})
 
 
 def save_model(path, weights: dict[str, torch.Tensor], description: dict) -> None:
@@ -45,15 +55,16 @@ def _read(path, weights: bool = True) -> tuple[dict, dict[str, torch.Tensor]]:
         raise UserError(f"{path} is not a whole model file ({error}): delete it and train again.") from None
 
 
-def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
+def load_model(path, network: str, bins: int, stretch: str, variant: dict | None = None) -> nn.Module:
     """Read a trained network.
 
     Parameters
     ----------
     path : str or Path
         File of `save_model`.
-    network, bins, stretch : str, int, str
-        The network, the number of redshift bins and the stretch of the flux that the caller expects.
+    network, bins, stretch, variant : str, int, str, dict
+        What the caller expects, as of `architecture`: the network, the number of redshift bins, the stretch of the
+        flux, and in what the network differs from the documented one.
 
     Returns
     -------
@@ -66,13 +77,14 @@ def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
         Where the file is missing, damaged, or holds another network, other layers, other bins or another stretch.
     """
     description, weights = _read(path)
-    found = tuple(description.get(key) for key in ("network", "bins", "stretch"))
-    if found != (network, bins, stretch):
+    expected = {"network": network, "bins": bins, "stretch": stretch, "variant": variant or {}}
+    found = {key: description.get(key, {} if key == "variant" else None) for key in expected}
+    if found != expected:
         raise UserError(
-            f"{path} holds network {found[0]} with {found[1]} bins and stretch {found[2]}, but {network} with {bins} "
-            f"bins and stretch {stretch} is expected: give the settings that it was trained with, or train again."
+            f"{path} holds network {_words(**found)}, but {_words(**expected)} is expected: give the settings that it "
+            "was trained with, or train again."
         )
-    module = build(network, bins)
+    module = build(network, bins, variant=Variant(**expected["variant"]))
     try:
         module.load_state_dict(weights)
     except RuntimeError:
@@ -81,3 +93,8 @@ def load_model(path, network: str, bins: int, stretch: str) -> nn.Module:
             "that trained it."
         ) from None
     return module.eval()
+
+
+def _words(network: str, bins: int, stretch: str, variant: dict) -> str:
+    varied = "".join(f", {key} {value}" for key, value in variant.items())
+    return f"{network} with {bins} bins and stretch {stretch}{varied}"

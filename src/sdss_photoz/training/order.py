@@ -6,8 +6,10 @@ from itertools import pairwise
 from threading import Lock
 
 import numpy as np
+from torch import Tensor
 
 SYMMETRIES = 8
+STRATUM = 0.02  # redshift: galaxies in steps of it are drawn alike often where batches are to be balanced
 TOGETHER = 64  # chunks, at least, whose galaxies are shuffled together
 
 
@@ -43,6 +45,41 @@ def symmetry_table(size: int) -> np.ndarray:
     pixels = np.arange(size * size).reshape(size, size)
     turned = [np.rot90(pixels[:, ::-1] if s >= 4 else pixels, s % 4) for s in range(SYMMETRIES)]
     return np.stack([image.ravel() for image in turned])
+
+
+def turned(cubes: Tensor, symmetry: int) -> Tensor:
+    """Cubes (n, y, x, band) under a symmetry, as of `symmetry_table`."""
+    return (cubes.flip(2) if symmetry >= 4 else cubes).rot90(symmetry % 4, (1, 2))
+
+
+def balanced(seed: int, fold: int, member: int, epoch: int, strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order in which an epoch draws galaxies so that all strata come alike often.
+
+    Each stratum comes once in every so many draws as there are strata, in a random order, and deals its galaxies in a
+    random order, again from the first where it has fewer than draws.
+
+    Parameters
+    ----------
+    seed, fold, member, epoch : int
+        What the order follows from.
+    strata : ndarray
+        (n,) int64, stratum of each galaxy.
+
+    Returns
+    -------
+    order : ndarray
+        (n,) int64: as many galaxies as there are, some of them several times, others not at all.
+    before : ndarray
+        (n,) int64: how often the galaxy came before in this epoch.
+    """
+    key, count = (seed, fold, member, epoch), len(strata)
+    dealt = np.lexsort((random_words(*key, 0, count=count), strata))
+    _, starts, sizes = np.unique(strata[dealt], return_index=True, return_counts=True)
+    rounds = -(-count // len(sizes))
+    words = random_words(*key, 4, count=rounds * len(sizes)).reshape(rounds, len(sizes))
+    stratum = np.argsort(words, axis=1, kind="stable").ravel()[:count]
+    before, place = np.divmod(np.arange(count) // len(sizes), sizes[stratum])
+    return dealt[starts[stratum] + place], before
 
 
 def streamed_permutation(
@@ -99,12 +136,15 @@ class Sequence:
         Whether to draw symmetries; otherwise all are 0.
     chunks : tuple of ndarray, optional
         Number of the chunk and of the shard of each galaxy, where they are read in whole chunks.
+    strata : ndarray, optional
+        (count,) int64, stratum of each galaxy, where all are to come alike often (`balanced`); not with `chunks`.
     """
 
     def __init__(
-        self, count: int, batch: int, seed: int, fold: int, member: int, augment: bool = True, chunks=None
+        self, count: int, batch: int, seed: int, fold: int, member: int, augment: bool = True, chunks=None, strata=None
     ):  # fmt: skip
         self.count, self.size, self.key, self.augment, self.chunks = count, batch, (seed, fold, member), augment, chunks
+        self.strata = strata
         self._drawn: dict[int, Future] = {}
         self._turn, self._pool = Lock(), ThreadPoolExecutor(1)
 
@@ -121,7 +161,7 @@ class Sequence:
             here = epochs == epoch
             order, _, symmetry = self._epoch(int(epoch))
             galaxies[here] = order[within[here]]
-            turns[here] = symmetry[galaxies[here]]
+            turns[here] = symmetry[within[here]]
         return galaxies, turns
 
     def groups(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -144,7 +184,7 @@ class Sequence:
                     yield epoch * self.count + end, order[begin:end]
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Order, bounds of groups and symmetries of an epoch; those of the next are drawn meanwhile."""
+        """Order, bounds of groups and symmetries, in that order, of an epoch; those of the next are drawn meanwhile."""
         with self._turn:
             for wanted in (epoch, epoch + 1):
                 if wanted not in self._drawn:
@@ -155,6 +195,11 @@ class Sequence:
 
     def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         turns = symmetries(*self.key, epoch, self.count) if self.augment else np.zeros(self.count, dtype=np.int64)
-        if self.chunks is None:
-            return permutation(*self.key, epoch, self.count), np.array([0, self.count]), turns
-        return *streamed_permutation(*self.key, epoch, *self.chunks), turns
+        bounds, before = np.array([0, self.count]), 0
+        if self.strata is not None:
+            order, before = balanced(*self.key, epoch, self.strata)
+        elif self.chunks is not None:
+            order, bounds = streamed_permutation(*self.key, epoch, *self.chunks)
+        else:
+            order = permutation(*self.key, epoch, self.count)
+        return order, bounds, (turns[order] + before) % SYMMETRIES if self.augment else turns

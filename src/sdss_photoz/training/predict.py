@@ -8,6 +8,7 @@ from torch import nn
 
 from sdss_photoz.progress import progress
 from sdss_photoz.training.controls import load_cubes_for
+from sdss_photoz.training.order import SYMMETRIES, turned
 from sdss_photoz.training.step import logits
 from sdss_photoz.training.stretch import stretch
 
@@ -17,15 +18,19 @@ BATCH = 128
 
 @torch.no_grad()
 def predict_cubes(
-    network: nn.Module, cubes: np.ndarray, ebv: np.ndarray, kind: str, device: torch.device
+    network: nn.Module, cubes: np.ndarray, ebv: np.ndarray, kind: str, device: torch.device, symmetries: bool = False
 ) -> np.ndarray:
-    """Distributions (n, bins) float32, each summing to 1, of cubes (n, 64, 64, 5) in nanomaggies and E(B-V) (n,)."""
-    parts = []
+    """Distributions (n, bins) float32, each summing to 1, of cubes (n, 64, 64, 5) in nanomaggies and E(B-V) (n,).
+
+    With `symmetries` they are means of the probabilities over the eight flips and quarter turns of the cubes.
+    """
+    parts, count = [], SYMMETRIES if symmetries else 1
     for start in range(0, len(cubes), BATCH):
         flux = torch.from_numpy(cubes[start : start + BATCH]).to(device)
         reddening = torch.from_numpy(ebv[start : start + BATCH]).to(device)
-        scores = logits(network, stretch(flux, kind), reddening, torch.float32)
-        parts.append(scores.softmax(dim=1).cpu().numpy())
+        flux = stretch(flux, kind)
+        each = (logits(network, turned(flux, symmetry), reddening, torch.float32) for symmetry in range(count))
+        parts.append((sum(scores.softmax(dim=1) for scores in each) / count).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -38,6 +43,7 @@ def predict_fold(
     device: torch.device,
     digest: str | None = None,
     without_target: bool = False,
+    symmetries: bool = False,
 ) -> pa.Table:
     """Distributions of galaxies by each member of an ensemble.
 
@@ -59,6 +65,8 @@ def predict_fold(
         Digest of the selection that the galaxies belong to; a store of another one is refused.
     without_target : bool
         Whether to take the galaxies themselves out of their cubes (`controls.without_targets`).
+    symmetries : bool
+        Whether to average over the eight symmetries (`predict_cubes`).
 
     Returns
     -------
@@ -74,7 +82,7 @@ def predict_fold(
             part = slice(start, start + PIECE)
             cubes = load_cubes_for(store, rows[part], digest, without_target)
             for place, (_, network) in enumerate(networks):
-                pdfs[place, part] = predict_cubes(network, cubes, ebv[part], kind, device)
+                pdfs[place, part] = predict_cubes(network, cubes, ebv[part], kind, device, symmetries)
             bar.update(len(cubes))
     members = np.repeat(np.array([member for member, _ in networks], dtype=np.int64), len(galaxies))
     values = pa.array(pdfs.reshape(-1))

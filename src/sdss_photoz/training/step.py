@@ -1,26 +1,36 @@
-"""The steps of a training: learning rate, loss, gradient and Adam, all on the device.
+"""The steps of a training: learning rate, loss, gradient, optimizer and average, all on the device.
 
 Nothing in a step waits for the device or depends on a value there: what changes from step to step, the number of the
 step and its learning rate, are tensors, so that a recorded step can be replayed.
 """
 
+import copy
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
-from sdss_photoz.config import Training
 from sdss_photoz.survey import BANDS
+from sdss_photoz.training import dropout
 from sdss_photoz.training.aligned import ROW, AlignedNetwork
+from sdss_photoz.training.averaging import Average, shares_of_newest
+from sdss_photoz.training.loss import Loss
+from sdss_photoz.training.optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from sdss_photoz.config import Training
 
 NONE = -1  # no step has failed
+TOWARDS_AVERAGE = 0.9  # schedule-free: where between the weights and their average the gradient is taken
 
 
-def learning_rate(settings: Training, step: Tensor, steps: int) -> Tensor:
+def learning_rate(settings: "Training", step: Tensor, steps: int) -> Tensor:
     """Learning rate, float64, of a step (0-based, int64) of a training of `steps` steps.
 
     ``one_cycle``: linear from near zero to `settings.learning_rate` within the share `settings.warmup` of the steps,
-    then linear to near zero (Smith 2018). ``step``: the paper's, constant, divided by 5 half way.
+    then linear to near zero (Smith 2018). ``step``: the paper's, constant, divided by 5 half way. ``free``: linear to
+    `settings.learning_rate` within `settings.warmup`, then constant (Defazio et al. 2024).
     """
     if settings.schedule == "step":
         first, second = (
@@ -29,6 +39,8 @@ def learning_rate(settings: Training, step: Tensor, steps: int) -> Tensor:
         )
         return torch.where(2 * step >= steps, second, first)
     place, warmup = (step.double() + 0.5) / steps, settings.warmup
+    if settings.schedule == "free":
+        return settings.learning_rate * torch.where(place < warmup, place / warmup, torch.ones_like(place))
     return settings.learning_rate * torch.where(place < warmup, place / warmup, (1 - place) / (1 - warmup))
 
 
@@ -48,15 +60,15 @@ def form_of(network: nn.Module, arithmetic: torch.dtype) -> nn.Module:
 
 
 class Descent:
-    """A network on its way down the loss, by Adam.
+    """A network on its way down the loss.
 
-    In bfloat16 the aligned form computes with copies of its weights, written after each step of Adam; the weights
-    themselves, the last layer and the loss stay float32.
+    In bfloat16 the aligned form computes with copies of its weights, written after each step; the weights themselves,
+    the last layer and the loss stay float32. Schedule-free, the copies lie between the weights and their average.
 
     Parameters
     ----------
     network : nn.Module
-        The network on its device; it holds the weights after `finish`.
+        The network on its device; after `finish` it holds the weights, or their average where there is one.
     settings : config.Training
         The block of the configuration.
     steps : int
@@ -83,27 +95,36 @@ class Descent:
     """
 
     def __init__(
-        self, network: nn.Module, settings: Training, steps: int, arithmetic: torch.dtype, form=None, compiler=None
+        self, network: nn.Module, settings: "Training", steps: int, arithmetic: torch.dtype, form=None, compiler=None
     ):
         self.network, self.settings, self.steps, self.arithmetic = network, settings, steps, arithmetic
         device = next(network.parameters()).device
-        on_gpu = device.type == "cuda"
+        free = settings.schedule == "free"
         self.form = form or form_of(network, arithmetic)
-        self.weights, self.copies = [], {}
-        self.bands, self.dtype = len(BANDS), torch.float32
-        if self.form is not network:
-            self.bands = next(self.form.network.children()).weight.shape[1]
-        if self.form is not network and arithmetic == torch.bfloat16:
-            self.dtype = arithmetic
-            named = {name: p for name, p in self.form.named_parameters() if name not in self.form.exact}
-            self.weights = list(named.values())
-            self.copies = {name: p.detach().to(arithmetic).requires_grad_() for name, p in named.items()}
-        self.gradients = [torch.zeros_like(weight) for weight in self.weights]
+        self.aligned = isinstance(self.form, AlignedNetwork)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.failed = torch.full_like(self.step, NONE)
         # Adam's kernel reads float32 on a GPU; on a CPU it takes the very number
-        self.rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
-        self.adam = torch.optim.Adam(self.form.parameters(), lr=self.rate, fused=True, capturable=on_gpu)
+        self.rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+        self.loss, self.average = Loss(settings, device), None
+        if free or settings.averaging != "none":
+            if not self.aligned:
+                self.form = copy.deepcopy(network)  # the network itself is to hold the average
+            rates = learning_rate(settings, torch.arange(steps, device=device), steps)
+            self.average = Average(dict(self.form.state_dict()), shares_of_newest(settings, rates))
+        dropout.follow(self.form, self.step)
+        self.optimizer = Optimizer(self.form, settings.optimizer, self.rate, arithmetic, 0.0 if free else 0.9)
+        self.bands = next(self.form.network.children()).weight.shape[1] if self.aligned else len(BANDS)
+        self.rounds = self.aligned and arithmetic == torch.bfloat16
+        self.dtype = arithmetic if self.rounds else torch.float32
+        kinds = {name: p.dtype for name, p in self.form.named_parameters()}
+        if self.rounds:
+            kinds |= dict.fromkeys(kinds.keys() - self.form.exact, arithmetic)
+        moved = {name: p for name, p in self.form.named_parameters() if free or kinds[name] != p.dtype}
+        self.weights = list(moved.values())
+        self.copies = {name: torch.empty_like(p, dtype=kinds[name]).requires_grad_() for name, p in moved.items()}
+        self._write_copies()
+        self.gradients = [torch.zeros_like(weight) for weight in self.weights]
         self.compute = compiler(self._compute) if compiler else self._compute
 
     def logits(self, cubes: Tensor, ebv: Tensor) -> Tensor:
@@ -111,19 +132,22 @@ class Descent:
         return self.compute(cubes, ebv)
 
     def _compute(self, cubes: Tensor, ebv: Tensor) -> Tensor:
-        if self.copies:
-            return functional_call(self.form, self.copies, (cubes, ebv))
-        return logits(self.form, cubes, ebv, self.arithmetic)
+        def form(*inputs):
+            return functional_call(self.form, self.copies, inputs) if self.copies else self.form(*inputs)
+
+        return form(cubes, ebv) if self.rounds else logits(form, cubes, ebv, self.arithmetic)
 
     @torch.no_grad()
     def descend(self, loss: Tensor) -> None:
-        """Take one step of Adam with the gradients of a loss, and note whether it was a number."""
+        """Take one step with the gradients of a loss, and note whether it was a number."""
         if self.copies:
             torch._foreach_copy_(self.gradients, [copy.grad for copy in self.copies.values()])
             for weight, gradient in zip(self.weights, self.gradients, strict=True):
                 weight.grad = gradient
         self.rate.copy_(learning_rate(self.settings, self.step, self.steps))
-        self.adam.step()
+        self.optimizer.step()
+        if self.average:
+            self.average.add(self.step)
         self._write_copies()
         fails = (self.failed == NONE) & ~loss.isfinite()
         self.failed.copy_(torch.where(fails, self.step, self.failed))
@@ -131,58 +155,59 @@ class Descent:
 
     def forget_gradients(self) -> None:
         """Drop the gradients of the last step."""
-        self.adam.zero_grad(set_to_none=True)
-        for copy in self.copies.values():
-            copy.grad = None
+        self.form.zero_grad(set_to_none=True)
+        for weights in self.copies.values():
+            weights.grad = None
 
     def finish(self) -> nn.Module:
-        """The network with the weights as they are now."""
+        """The network with the weights as they are now, or their average."""
         if self.form is not self.network:
-            self.network.load_state_dict(self.form.unpack(self.form.state_dict()))
+            self.network.load_state_dict(self._plain(self.average.mean if self.average else self.form.state_dict()))
         return self.network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and Adam's moments, in the shapes of the plain network: ``weights/<name>``, ``adam/<key>/<name>``."""
-        parameters = dict(self.form.named_parameters())
-        found = {f"weights/{name}": value for name, value in self.finish().state_dict().items()}
-        for key in ("exp_avg", "exp_avg_sq"):
-            moments = {name: self.adam.state[parameter][key] for name, parameter in parameters.items()}
-            found |= {f"adam/{key}/{name}": value for name, value in self._plain(moments).items()}
-        return found
+        """Weights and what goes with them, in the plain network's shapes: ``weights/<name>``, ``adam/<key>/<name>``."""
+        kinds = {"weights": self.form.state_dict(), **self.optimizer.moments()}
+        if self.average:
+            kinds["average"] = self.average.mean
+        return {f"{kind}/{name}": value for kind, part in kinds.items() for name, value in self._plain(part).items()}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
         """Go on from `tensors`, as they were after `step` steps."""
-        parts = {kind: {} for kind in ("weights", "adam/exp_avg", "adam/exp_avg_sq")}
-        for name, value in tensors.items():
-            for kind, part in parts.items():
-                if name.startswith(f"{kind}/"):
-                    part[name.removeprefix(f"{kind}/")] = value.to(self.step.device)
-        self.network.load_state_dict(parts["weights"])
-        weights, *moments = (self._aligned(part) for part in parts.values())
-        self.form.load_state_dict(weights)
-        for name, parameter in self.form.named_parameters():
-            first, second = (
-                torch.empty_like(parameter).copy_(part[name]) for part in moments
-            )  # in the weights' layout
-            taken = torch.tensor(float(step), device=self.step.device)
-            self.adam.state[parameter] = {"step": taken, "exp_avg": first, "exp_avg_sq": second}
+        parts = {}
+        for kind in ("weights", "average", *self.optimizer.kinds):
+            plain = {
+                name.removeprefix(f"{kind}/"): value.to(self.step.device)
+                for name, value in tensors.items()
+                if name.startswith(f"{kind}/")
+            }
+            parts[kind] = self.form.pack(plain) if self.aligned else plain
+        self.form.load_state_dict(parts.pop("weights"))
+        average = parts.pop("average")
+        if self.average:
+            for name, mean in self.average.mean.items():
+                mean.copy_(average[name])
+        self.optimizer.load(parts, step)
         self._write_copies()
         self.step.fill_(step)
+        self.finish()
 
+    @torch.no_grad()
     def _write_copies(self) -> None:
         if self.copies:
-            torch._foreach_copy_(list(self.copies.values()), self.weights)
+            weights = self.weights
+            if self.settings.schedule == "free":
+                mean = [self.average.mean[name] for name in self.copies]
+                weights = torch._foreach_lerp(weights, mean, TOWARDS_AVERAGE)
+            torch._foreach_copy_(list(self.copies.values()), weights)
 
     def _plain(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return tensors if self.form is self.network else self.form.unpack(tensors)
-
-    def _aligned(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return tensors if self.form is self.network else self.form.pack(tensors)
+        return self.form.unpack(tensors) if self.aligned else tensors
 
 
 def train_step(descent: Descent, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Take one step down the cross-entropy of hard redshift bins.
+    """Take one step down the loss.
 
     Parameters
     ----------
@@ -197,7 +222,7 @@ def train_step(descent: Descent, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor
         Mean loss (nat) before the step, on the device, without gradient.
     """
     cubes, ebv, labels = batch
-    loss = F.cross_entropy(descent.logits(cubes, ebv), labels)
+    loss = descent.loss(descent.logits(cubes, ebv), labels)
     descent.forget_gradients()
     loss.backward()
     descent.descend(loss.detach())

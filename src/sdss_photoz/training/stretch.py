@@ -15,8 +15,9 @@ def stretch(cubes: Tensor, kind: str, noise: Tensor | None = None) -> Tensor:
     ----------
     cubes : Tensor
         (n, y, x, 5), nanomaggies, float16 or float32; pixels that no frame covers are 0 and stay 0.
-    kind : {"asinh", "sqrt", "none"}
-        asinh(x / noise) with one noise per band (Lupton et al. 1999); sign(x) (sqrt(|x| + 1) - 1); or x.
+    kind : {"asinh", "sqrt", "gamma", "none"}
+        asinh(x / noise) with one noise per band (Lupton et al. 1999); sign(x) (sqrt(|x| + 1) - 1); sign(x) |x|^(1/2.2),
+        as screens are fed; or x.
     noise : Tensor, optional
         `NOISE` on the device of the cubes, for a GPU waits while it is brought there.
 
@@ -33,6 +34,8 @@ def stretch(cubes: Tensor, kind: str, noise: Tensor | None = None) -> Tensor:
         return torch.log1p(size + size * size / (1 + (size * size + 1).sqrt())).copysign(x)
     if kind == "sqrt":
         return ((x.abs() + 1).sqrt() - 1).copysign(x)
+    if kind == "gamma":
+        return x.abs().pow(1 / 2.2).copysign(x)
     if kind == "none":
         return x
-    raise UserError(f"training.stretch is {kind!r}, but must be asinh, sqrt or none.")
+    raise UserError(f"training.stretch is {kind!r}, but must be asinh, sqrt, gamma or none.")

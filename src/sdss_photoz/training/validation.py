@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sdss_photoz.evaluation import pdfs
 from sdss_photoz.evaluation.residuals import residuals, sigma_mad
 from sdss_photoz.training.examples import Z_MAX, Examples
 from sdss_photoz.training.step import logits
@@ -18,16 +19,22 @@ def validate(network: nn.Module, examples: Examples) -> dict[str, float]:
     Returns
     -------
     dict
-        ``validation_loss``, the mean cross-entropy (nat); ``sigma_mad`` and ``bias`` of z_phot, the mean of the
-        distribution over the bins' centres.
+        ``validation_loss``, the mean cross-entropy (nat); ``crps``, its mean in redshift; ``sigma_mad`` and ``bias`` of
+        z_phot, the mean of the distribution over the bins' centres.
     """
-    total, z_phot = 0.0, []
+    total, z_phot, crps, training = 0.0, [], 0.0, network.training
+    network.eval()
     for part in torch.arange(len(examples), device=examples.device).split(BATCH):
         cubes, ebv, labels = examples.batch(part)
         scores = logits(network, cubes, ebv, torch.float32)
         total += F.cross_entropy(scores, labels, reduction="sum").item()
         bins = scores.shape[1]
         centres = (torch.arange(bins, device=scores.device, dtype=torch.float64) + 0.5) * (Z_MAX / bins)
-        z_phot.append(scores.double().softmax(dim=1) @ centres)
+        pdf = scores.double().softmax(dim=1)
+        z_phot.append(pdf @ centres)
+        crps += pdfs.crps(pdf.cpu().numpy(), examples.z[part.cpu().numpy()]).sum()
+    network.train(training)
     dz = residuals(torch.cat(z_phot).cpu().numpy(), examples.z)
-    return {"validation_loss": total / len(examples), "sigma_mad": sigma_mad(dz), "bias": float(dz.mean())}
+    count = len(examples)
+    found = {"validation_loss": total / count, "crps": float(crps / count)}
+    return found | {"sigma_mad": sigma_mad(dz), "bias": float(dz.mean())}

@@ -16,6 +16,7 @@ from sdss_photoz import files
 SHOWN = {  # a column of a training's history: its name in TensorBoard
     "train_loss": "loss/train",
     "validation_loss": "loss/validation",
+    "crps": "validation/crps",
     "sigma_mad": "validation/sigma_mad",
     "bias": "validation/bias",
     "learning_rate": "training/learning_rate",

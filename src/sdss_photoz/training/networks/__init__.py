@@ -8,6 +8,7 @@ from importlib import import_module
 
 from torch import nn
 
+from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.dropout import seed_layers
 from sdss_photoz.training.layers import DOCUMENTED, Variant, initialise
@@ -16,6 +17,11 @@ from sdss_photoz.training.layers import DOCUMENTED, Variant, initialise
 def names() -> list[str]:
     """Names of the networks that there are."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def variant(settings: Training) -> Variant:
+    """The variant of the network that a configuration asks for."""
+    return Variant(*(getattr(settings, key) for key in Variant._fields))
 
 
 def build(
