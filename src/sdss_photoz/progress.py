@@ -2,14 +2,14 @@
 
 import sys
 
-from tqdm import tqdm
-
 
 def progress(iterable=None, *, total=None, unit="it", label="", **options):
     """A tqdm bar that redraws on a terminal and writes a line every ten seconds elsewhere.
 
     Parameters are tqdm's; `label` is its description.
     """
+    from tqdm import tqdm  # here: the benchmark of training, which draws no bar, runs where torch alone is installed
+
     live = sys.stderr.isatty()
     return tqdm(
         iterable,

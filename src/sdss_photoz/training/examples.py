@@ -4,9 +4,9 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +17,9 @@ from sdss_photoz.survey import BANDS, CUBE_SIZE
 from sdss_photoz.training.order import Sequence, symmetry_table
 from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
 from sdss_photoz.training.stretch import NOISE, stretch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Z_MAX = 0.4  # upper edge of the last redshift bin
 FLOAT16_MAX = 65_504.0  # nanomaggies: larger flux overflows float16
@@ -165,7 +168,7 @@ class Catalogue:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, galaxies: pd.DataFrame, bins: int, outside: str = "refuse") -> "Catalogue":
+    def of(cls, galaxies: "pd.DataFrame", bins: int, outside: str = "refuse") -> "Catalogue":
         """From a table with columns object_id, z_spec and ebv; `bins` and `outside` as of `bin_of`."""
         object_id = galaxies["object_id"].to_numpy(np.int64)
         z, ebv = galaxies["z_spec"].to_numpy(np.float64), galaxies["ebv"].to_numpy(np.float32, copy=True)
@@ -183,7 +186,7 @@ class Catalogue:
 
 
 def gather(
-    galaxies: pd.DataFrame,
+    galaxies: "pd.DataFrame",
     cubes: Iterable[np.ndarray],
     bins: int,
     kind: str,

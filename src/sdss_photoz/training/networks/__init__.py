@@ -5,13 +5,16 @@ Adding one is adding a file.
 
 import pkgutil
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.dropout import seed_layers
 from sdss_photoz.training.layers import DOCUMENTED, Variant, initialise
+
+if TYPE_CHECKING:
+    from sdss_photoz.config import Training
 
 
 def names() -> list[str]:
@@ -19,7 +22,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def variant(settings: Training) -> Variant:
+def variant(settings: "Training") -> Variant:
     """The variant of the network that a configuration asks for."""
     return Variant(*(getattr(settings, key) for key in Variant._fields))
 
