@@ -37,8 +37,8 @@ def test_without_its_galaxy_a_cube_is_a_piece_of_empty_sky(galaxies, where):
     left = without_targets(cubes, np.arange(60))[:, pixels]
     sky = (without_targets(empty, np.arange(100, 160)) if where == "disc" else empty)[:, pixels]  # untouched around it
     for band in range(5):
-        assert kstest(left[..., band].ravel(), sky[..., band].ravel()).pvalue > 0.01, "ugriz"[band]
-    assert kstest(cubes[:, pixels, 2].ravel(), sky[..., 2].ravel()).pvalue < 1e-9
+        assert kstest(left[..., band].ravel(), sky[..., band].ravel()).statistic < 0.015, "ugriz"[band]
+    assert kstest(cubes[:, pixels, 2].ravel(), sky[..., 2].ravel()).statistic > 0.025
 
 
 def test_the_width_of_the_noise_in_the_disc_is_that_around_it_whatever_the_galaxy(galaxies):

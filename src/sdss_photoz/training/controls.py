@@ -6,9 +6,10 @@ import pandas as pd
 from sdss_photoz.cubes.store import load_cubes, open_store
 from sdss_photoz.evaluation.domain import from_centre
 from sdss_photoz.evaluation.residuals import MAD_TO_SIGMA
+from sdss_photoz.survey import CUBE_SIZE, PIXEL_SCALE
 from sdss_photoz.training.order import random_words
 
-RADIUS = 10.0  # arcsec: beyond, the light of all but the brightest galaxies adds little to the noise of the sky
+RADIUS = CUBE_SIZE / 2 * PIXEL_SCALE  # arcsec: the largest disc; a smaller one leaves the photons of bright galaxies
 SHUFFLE = 4  # the last number of the key of `random_words`: order and symmetries have those below
 
 
@@ -24,8 +25,8 @@ def without_targets(cubes: np.ndarray, object_id: np.ndarray) -> np.ndarray:
     Each image has itself, turned by 180 degrees, subtracted, and is divided by the square root of 2. Light that is
     symmetric about the centre is gone; the noise keeps its size and correlations; what else is in the image stays, with
     a negative twin. What would still tell of the galaxy is the noise of its own photons, and where it was not quite
-    central: so a disc of 10 arcsec, the same for all galaxies, is filled with Gaussian noise. Its width is that of the
-    pixels outside the disc, by their median, and it is a pure function of the object id.
+    central: so the largest disc that the image holds, 12.7 arcsec in radius, is filled with Gaussian noise, whose width
+    is that of the pixels outside the disc, by their median. It is a pure function of the object id.
 
     Parameters
     ----------
