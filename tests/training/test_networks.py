@@ -9,10 +9,11 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.layers import pool_same
+from sdss_photoz.training.layers import pool_neighbours, pool_same
 from sdss_photoz.training.networks import build, names
 
 
@@ -83,6 +84,16 @@ def test_the_documented_layer_table_is_the_network():
 def test_a_stride_one_pool_pads_right_and_below_and_averages_over_real_pixels_only():
     pooled = pool_same(torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None])
     assert pooled[0, 0].tolist() == [[2.5, 3.0], [3.5, 4.0]]
+
+
+@pytest.mark.parametrize("pool", [F.avg_pool2d, F.max_pool2d])
+def test_a_gpus_stride_one_pool_gives_the_same_values_and_gradients(pool):
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = []
+    for form in (pool_same, pool_neighbours):
+        pooled = form(x, pool)
+        found.append((pooled, *torch.autograd.grad(pooled.square().sum(), x)))
+    assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-12) for ours, theirs in zip(*found, strict=True))
 
 
 def test_the_papers_initialisation_is_xavier_with_biases_of_a_tenth_and_slopes_of_zero():
