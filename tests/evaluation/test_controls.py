@@ -94,7 +94,7 @@ def test_a_forest_is_flagged_where_the_order_of_the_cubes_tells_the_redshift(tmp
     (row,) = control_table({"images": found}, {"images": "none"}).to_dict("records")
     assert row["sigma_mad"] < 0.5 * row["prior"]
     assert row["better"]
-    assert row["finding"].startswith("BETTER than the prior")
+    assert row["finding"] == "BETTER than the prior"
 
 
 def test_the_prior_is_the_median_of_the_folds_training_redshifts(tmp_path):
