@@ -256,6 +256,11 @@ class Training(Block):
     checkpoint_minutes: float = how(
         5.0, "Minutes between checkpoints, also within an epoch; 0: a checkpoint at the end of each epoch.", ge=0
     )
+    deterministic: bool = how(
+        False,
+        "On a GPU, let the same work give the same bits, so that a training that was interrupted ends with those of one "
+        "that was not; slower. A CPU's always does.",
+    )
 
     @model_validator(mode="after")
     def _averages_once(self):

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import device
@@ -76,3 +78,26 @@ def test_the_cpu_is_used_on_request_without_a_look_at_gpus(monkeypatch, capsys):
     with device.claim("cpu") as chosen:
         assert chosen.type == "cpu"
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_deterministic_gpu_chooses_no_algorithm_by_trial_and_afterwards_all_is_as_before(monkeypatch, deterministic):
+    def state():
+        cudnn = torch.backends.cudnn
+        return (
+            torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32,
+            torch.utils.deterministic.fill_uninitialized_memory,
+        )  # fmt: skip
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "to be removed")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    before = state()
+    with device.numerics(torch.device("cuda", 0), torch.bfloat16, deterministic):
+        assert state() == (deterministic, deterministic, not deterministic, True, False)
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if deterministic else None)
+    with device.numerics(torch.device("cuda", 0), torch.float32):
+        assert not torch.backends.cudnn.allow_tf32
+    assert state() == before
+    with device.numerics(torch.device("cpu"), torch.bfloat16, deterministic):
+        assert state() == before

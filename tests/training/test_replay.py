@@ -105,12 +105,15 @@ def test_replayed_steps_give_the_bits_of_steps_as_written_past_epochs_the_drop_o
         train = copy.copy(galaxies[0])
         train.cubes = Pinned(train.cubes.cubes, np.arange(len(train)), CPU)
         galaxies = train, galaxies[1]
+    monkeypatch.setattr(fit._Run, "_galaxies_per_second_at_the_ceiling", lambda run: 1e6)
     tapes = []
     monkeypatch.setattr(fit, "recorder", lambda device: tapes.append(Tape()) or tapes[-1])
     run, left = _run(galaxies, tmp_path, stop_at=(7,))
     assert [tape.replays for tape in tapes] == [7 - 3, 24 - 7 - 3]
     assert [row[3] for row in left[0]] == [2e-3, 2e-3, 4e-4, 4e-4, 4e-4]
     assert run.descent.step == 24
+    for row in run.state.history:
+        assert row["share_of_ceiling"] == pytest.approx(row["galaxies_per_second"] / 1e6)
     _same(left, as_written)
 
 

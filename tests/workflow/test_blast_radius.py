@@ -84,6 +84,7 @@ RADIUS = {
     "training.residence": ("pinned", NOTHING),
     "training.scratch": ("/nowhere", NOTHING),
     "training.checkpoint_minutes": (1.0, NOTHING),
+    "training.deterministic": (True, NOTHING),
     "trials.images.members": (2, TRAINING),
     "trials.images.training": ({"epochs": 3}, TRAINING),
     "trials.images.control": ("shuffled_labels", TRAINING),

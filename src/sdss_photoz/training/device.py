@@ -1,5 +1,6 @@
 """Choice of the device: a free GPU for each job, or the CPU."""
 
+import os
 import sys
 import tempfile
 import time
@@ -103,6 +104,37 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def numerics(device: torch.device, kind: torch.dtype, deterministic: bool = False) -> Iterator[None]:
+    """Set how a GPU computes within the block; a CPU computes as ever.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where to compute; within the block it is the current one.
+    kind : torch.dtype
+        As of `arithmetic`. With float32 all is IEEE float32. With bfloat16, float32 convolutions (validation,
+        prediction) may read TF32, three bits of mantissa more than bfloat16; dense layers stay IEEE float32.
+    deterministic : bool
+        Whether the same work must give the same bits; otherwise the fastest algorithms are chosen by trial.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    choice = {"benchmark": not deterministic, "deterministic": deterministic, "allow_tf32": kind == torch.bfloat16}
+    with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, **choice):
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # it would cost a pass over each new tensor
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0])
+            torch.utils.deterministic.fill_uninitialized_memory = before[1]
 
 
 def arithmetic(device: torch.device, precision: str = "auto") -> torch.dtype:

@@ -17,8 +17,9 @@ from sdss_photoz import files, training
 from sdss_photoz.config import AT_PREDICTION, Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
+from sdss_photoz.training.ceiling import flop_of_a_galaxy, matrix_ceiling
 from sdss_photoz.training.checkpoint import Checkpoints, State
-from sdss_photoz.training.device import arithmetic, cpu_threads
+from sdss_photoz.training.device import arithmetic, cpu_threads, numerics
 from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import architecture, save_model
 from sdss_photoz.training.networks import build, variant
@@ -77,7 +78,11 @@ def train_member(
     """
     check_counts(len(train), len(validation), settings, label)
     run = _Run(train, validation, settings, fold, member, checkpoint_folder, label, watch)
-    with cpu_threads(settings.cpu_threads), _stop_on_sigterm() as stop:
+    with (
+        cpu_threads(settings.cpu_threads),
+        numerics(run.device, run.arithmetic, settings.deterministic),
+        _stop_on_sigterm() as stop,
+    ):
         run.go(stop)
     history = pd.DataFrame(run.state.history)[HISTORY]
     history["best"] = history.index == history["validation_loss"].idxmin()
@@ -166,6 +171,7 @@ class _Run:
         self.first, self.begun = self.state.step, time.monotonic()
         self.counted = self.first, self.begun
         saved, every = time.monotonic(), 60 * self.settings.checkpoint_minutes  # 0: at the end of each epoch
+        self.best_speed = self._galaxies_per_second_at_the_ceiling()
         bar = progress(
             total=self.settings.epochs * len(self.train),
             initial=min(self.state.step * self.settings.batch, self.settings.epochs * len(self.train)),
@@ -244,6 +250,8 @@ class _Run:
         self.state.history.append(row)
         if self.scalars:
             self.scalars.add(row)
+        if self.best_speed:
+            row["share_of_ceiling"] = speed / self.best_speed
         self.loss_sum.zero_()
         self.state.epoch += 1
         self.counted = step, time.monotonic()
@@ -256,6 +264,12 @@ class _Run:
     def _save(self) -> None:
         self._look()
         best = {f"best/{name}": value for name, value in self.best.items()}
+    def _galaxies_per_second_at_the_ceiling(self) -> float | None:
+        """Training galaxies a second that products of large matrices would allow a GPU; not measured on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return matrix_ceiling(self.device, self.arithmetic) / flop_of_a_galaxy(self.network)
+
         self.state.tensors = {**self.descent.tensors(), **best, "loss_sum": self.loss_sum}
         self.checkpoints.save(self.state)
 

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
+import torch
 
 from sdss_photoz import files
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.controls import shuffled
 from sdss_photoz.training.data import complete, load_examples, select, selection
-from sdss_photoz.training.device import claim, cpu_threads, full_memory_said
+from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics
 from sdss_photoz.training.fit import check_counts, train_member
 from sdss_photoz.training.model import architecture, load_model
 from sdss_photoz.training.predict import predict_fold
+from sdss_photoz.training.replay import keep_kernels
 from sdss_photoz.training.room import choose_residence, resident_bytes
 from sdss_photoz.training.watch import Scalars
 
@@ -87,7 +89,10 @@ def train(
     model_path = Path(model_path)
     counts = {role: len(table) for role, table in chosen.items()}
     check_counts(counts["train"], counts["validation"], settings, label)
+    scratch = settings.scratch or scratch or model_path.with_name(".scratch")
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
+        if device.type == "cuda":
+            keep_kernels(scratch)
         residence = choose_residence(settings.residence, sum(counts.values()), device)
         if residence == "streamed" and settings.sampling == "balanced":
             raise UserError(
@@ -104,7 +109,7 @@ def train(
                     device,
                     digest,
                     residence=residence,
-                    scratch=settings.scratch or scratch or model_path.with_name(".scratch"),
+                    scratch=scratch,
                     outside=settings.outside_bins,
                     without_target=control == "target_removed",
                 )
@@ -169,7 +174,8 @@ def predict(
     chosen = select(galaxies, folds, fold, "test")
     if chosen.empty:
         raise UserError(f"fold {fold} has no test galaxies: lower folds.count, or correct the trial's test_in.")
-    with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
+    kind = torch.float32 if settings.precision == "float32" else torch.bfloat16
+    with claim(settings.device) as device, cpu_threads(settings.cpu_threads), numerics(device, kind):
         networks = [
             (_member(path), load_model(path, **architecture(settings)).to(device))
             for path in sorted(models, key=_member)

@@ -1,12 +1,19 @@
 """A step compiled, recorded once and replayed: a GPU would else wait for Python between its kernels."""
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 WARM_UP = 3  # steps before the recording, in which kernels are compiled and chosen and Adam makes its moments
+
+
+def keep_kernels(folder) -> None:
+    """Let compiled kernels be kept in a folder, for all jobs that name the same one; a user's own choice stands."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((Path(folder) / "kernels").resolve()))
 
 
 class Compiler:

@@ -21,6 +21,7 @@ SHOWN = {  # a column of a training's history: its name in TensorBoard
     "bias": "validation/bias",
     "learning_rate": "training/learning_rate",
     "galaxies_per_second": "training/galaxies_per_second",
+    "share_of_ceiling": "training/share_of_ceiling",  # on a GPU
     "seconds_left": "training/seconds_left",
 }
 

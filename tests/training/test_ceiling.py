@@ -1,0 +1,19 @@
+"""The arithmetic of a network, and what products of matrices reach."""
+
+import pytest
+import torch
+
+from sdss_photoz.training.ceiling import flop_of_a_galaxy, matrix_ceiling
+from sdss_photoz.training.networks import build
+
+
+def test_the_papers_network_takes_four_and_a_half_gflop_a_galaxy_and_stays_as_it_is():
+    network = build("inception")
+    forward = 2 * 0.76e9
+    into_the_image = 2 * 64 * 64 * 64 * 5 * 25  # the one gradient that a step does not need
+    assert flop_of_a_galaxy(network) == pytest.approx(3 * forward - into_the_image, rel=0.01)
+    assert all(parameter.grad is None and parameter.device.type == "cpu" for parameter in network.parameters())
+
+
+def test_the_ceiling_is_that_of_a_processor():
+    assert 1e8 < matrix_ceiling(torch.device("cpu"), torch.float32) < 1e14
