@@ -1,111 +1,17 @@
-"""Quick galaxies and a quick network for the tests and the benchmark of training: learnable, not realistic."""
+"""Quick galaxies, the benchmark's, and a quick network for the tests of training."""
 
-import math
+import sys
+from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sdss_photoz.survey import BANDS, CUBE_SIZE, EXTINCTION_PER_EBV, PIXEL_SCALE
 from sdss_photoz.training.layers import DOCUMENTED, Convolution, Dense, DenseWithEbv, Inception, Variant
 from sdss_photoz.training.networks.inception import Network
-from sdss_photoz.training.stretch import NOISE
 
-CHUNK = 512  # galaxies drawn at once
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from training_galaxies import draw_population, render
 
-
-def draw_population(count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw galaxies whose colours and sizes follow their redshift, with scatter.
-
-    Parameters
-    ----------
-    count : int
-        Galaxies.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    dict of arrays of length `count`
-        ``z``; ``mag`` (count, 5), before reddening, in ugriz; ``ebv`` (mag); ``radius``, half-light (arcsec);
-        ``ratio``, axis ratio; ``angle`` (radian); ``bulge``, de Vaucouleurs share of the light; ``psf``, FWHM (arcsec).
-    """
-    rng = np.random.default_rng(seed)
-    z = np.clip(rng.gamma(4.0, 0.027, count), 0.005, 0.35)
-    bulge = np.where(rng.random(count) < 0.6, rng.uniform(0.5, 1, count), rng.uniform(0, 0.4, count))
-    r = 17.8 - rng.exponential(0.55, count)
-    # median colours at z = 0.1 and how fast they change with z; the scatters are those of real galaxies
-    ug = 1.75 + 2.0 * (z - 0.1) + 0.5 * (bulge - 0.5) + rng.normal(0, 0.15, count)
-    gr = 0.91 + 3.0 * (z - 0.1) + 0.25 * (bulge - 0.5) + rng.normal(0, 0.05, count)
-    ri = 0.42 + 0.5 * (z - 0.1) + 0.06 * (bulge - 0.5) + rng.normal(0, 0.02, count)
-    iz = 0.31 + 0.4 * (z - 0.1) + 0.06 * (bulge - 0.5) + rng.normal(0, 0.03, count)
-    return {
-        "z": z,
-        "mag": np.stack([r + gr + ug, r + gr, r, r - ri, r - ri - iz], axis=1),
-        "ebv": np.minimum(rng.exponential(0.035, count), 0.2),
-        "radius": 1.9 * 10 ** (-0.12 * (r - 17.2) - 0.25 * np.log10(z / 0.1) + rng.normal(0, 0.1, count)),
-        "ratio": rng.uniform(0.25, 1, count),
-        "angle": rng.uniform(0, math.pi, count),
-        "bulge": bulge,
-        "psf": rng.normal(1.3, 0.1, count),
-    }
-
-
-def render(population: dict[str, np.ndarray], seed: int = 0, device: str = "cpu") -> Tensor:
-    """Render cubes: exponential and de Vaucouleurs profiles through a Gaussian PSF, reddened, with the sky's noise.
-
-    Parameters
-    ----------
-    population : dict
-        As `draw_population` gives it.
-    seed : int
-        Seed of the noise and of the sub-pixel centres.
-    device : str
-        Where to draw.
-
-    Returns
-    -------
-    Tensor
-        (n, 64, 64, 5) float32, nanomaggies.
-    """
-    generator = torch.Generator(device).manual_seed(seed)
-    reddening = np.array([EXTINCTION_PER_EBV[band] for band in BANDS])
-    flux = 10 ** (0.4 * (22.5 - population["mag"] - population["ebv"][:, None] * reddening))
-    columns = {**{name: population[name] for name in ("radius", "ratio", "angle", "bulge", "psf")}, "flux": flux}
-    columns = {name: torch.as_tensor(value, dtype=torch.float32, device=device) for name, value in columns.items()}
-    cubes = torch.empty(len(flux), CUBE_SIZE, CUBE_SIZE, len(BANDS), device=device)
-    noise = torch.tensor(NOISE, device=device)
-    for start in range(0, len(flux), CHUNK):
-        part = {name: value[start : start + CHUNK] for name, value in columns.items()}
-        out = cubes[start : start + CHUNK]
-        out.copy_(_profiles(part, generator))
-        out += noise * torch.randn(out.shape, generator=generator, device=device)
-    return cubes
-
-
-def _profiles(galaxy: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-    """Noiseless images (n, y, x, band): the profiles on a grid, blurred in Fourier space."""
-    device = galaxy["flux"].device
-    n = len(galaxy["flux"])
-    pixel = torch.arange(CUBE_SIZE, device=device, dtype=torch.float32) - (CUBE_SIZE - 1) / 2
-    shift = torch.rand(n, 2, 1, 1, generator=generator, device=device) - 0.5
-    y, x = pixel[:, None] - shift[:, 0], pixel[None, :] - shift[:, 1]
-    cos, sin = (function(galaxy["angle"])[:, None, None] for function in (torch.cos, torch.sin))
-    ratio = galaxy["ratio"][:, None, None]
-    squared = (x * cos + y * sin) ** 2 * ratio + (y * cos - x * sin) ** 2 / ratio + 0.1
-    radius = squared.sqrt() * PIXEL_SCALE / galaxy["radius"][:, None, None]
-    frequency = torch.fft.fftfreq(CUBE_SIZE, device=device) ** 2
-    half = torch.fft.rfftfreq(CUBE_SIZE, device=device) ** 2
-    sigma = galaxy["psf"][:, None, None] / PIXEL_SCALE / 2.355
-    blur = torch.exp(-2 * (math.pi * sigma) ** 2 * (frequency[:, None] + half[None, :]))
-    shapes = []
-    for profile in (torch.exp(-1.678 * radius), torch.exp(-7.669 * radius**0.25)):
-        image = torch.fft.irfft2(torch.fft.rfft2(profile) * blur, s=(CUBE_SIZE, CUBE_SIZE))
-        shapes.append(image / image.sum((1, 2), keepdim=True))
-    # the bulge is redder than the disc, at the same total flux
-    tilt = torch.linspace(0.7, 1.15, len(BANDS), device=device)
-    share = (galaxy["bulge"][:, None] * tilt).clamp(0, 1)[:, None, None, :]
-    return (shapes[1][..., None] * share + shapes[0][..., None] * (1 - share)) * galaxy["flux"][:, None, None, :]
+__all__ = ["NarrowNetwork", "draw_population", "render"]
 
 
 class NarrowNetwork(nn.Module):

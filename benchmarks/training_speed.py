@@ -1,0 +1,209 @@
+"""What a device can do, and what layers, forms of a step, residences of the cubes and inference take of it."""
+
+import statistics
+import tempfile
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from training_forms import PLAIN, Form, Settings, Steps, forms, median_seconds, seconds, sequence, wide_network
+from training_galaxies import make_examples
+
+from sdss_photoz.survey import BANDS, CUBE_SIZE
+from sdss_photoz.training.aligned import ROW, AlignedNetwork
+from sdss_photoz.training.device import arithmetic
+from sdss_photoz.training.examples import Catalogue
+from sdss_photoz.training.layers import Convolution, Dense
+from sdss_photoz.training.networks import build, names
+from sdss_photoz.training.residence import Pinned, Resident, Streamed
+from sdss_photoz.training.step import logits
+
+PAPER = {"schedule": "step", "learning_rate": 1e-4}  # the paper's recipe
+CHUNK, CHUNKS_OF_A_SHARD = 128, 9  # galaxies of a chunk of the file that is streamed; as the stores of large runs
+
+
+def ceilings(device: torch.device, quick: bool) -> list[dict]:
+    """Bytes a second of a copy, read and written, and operations a second of a matrix product."""
+    numbers = torch.randn((1 if quick else 64 if device.type == "cpu" else 1024) * 2**20 // 4, device=device)
+    target = torch.empty_like(numbers)
+    copied = median_seconds(lambda: target.copy_(numbers), device, quick)
+    rows = [{"ceiling": "copy", "unit": "GB/s", "measured": round(2 * 4 * len(numbers) / copied / 1e9, 1)}]
+    for kind in (torch.float32, torch.bfloat16):
+        if kind == torch.float32 or arithmetic(device) == kind:
+            side = 8192 if device.type == "cuda" else 1024  # random numbers: zeros would draw less power
+            one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+            spent = median_seconds(lambda one=one, other=other: one @ other, device, quick)
+            name = str(kind).removeprefix("torch.")
+            rows.append(
+                {"ceiling": f"matrix product, {name}", "unit": "TFLOP/s", "measured": round(2e-12 * side**3 / spent, 4)}
+            )
+    return rows
+
+
+def layers(device: torch.device, quick: bool, batch: int, measured: list[dict]) -> list[dict]:
+    """Milliseconds, forward and backward, of each layer of the paper's network, plain and aligned, and its floor.
+
+    The floor is the larger of two times: the layer's operations at the ceiling of the matrix product; and its bytes at
+    that of the copy, each tensor between two convolutions read twice (for the result and for the weights' gradient) and
+    written once, its gradient likewise, each weight read twice and its gradient written once.
+    """
+    kind = arithmetic(device)
+    ceiling = {row["ceiling"]: row["measured"] for row in measured}
+    operations = 1e12 * ceiling[f"matrix product, {str(kind).removeprefix('torch.')}"]
+    plain = wide_network(quick).to(device, memory_format=torch.channels_last)
+    aligned = AlignedNetwork(plain, ROW if kind == torch.bfloat16 else 1).network
+    cubes = torch.randn(2 if quick else batch, CUBE_SIZE, CUBE_SIZE, len(BANDS), device=device)
+    inputs = cubes.to(kind), torch.rand(len(cubes), device=device)
+    found = {form: _inputs(network.to(kind), inputs) for form, network in (("plain", plain), ("aligned", aligned))}
+    rows = []
+    for name, layer in plain.named_children():
+        row = {"layer": name}
+        given = [value.requires_grad_(name != "conv0") for value in found["plain"][name]]
+        flop, moved = _work(layer, given)
+        for form, network in (("plain", plain), ("aligned", aligned)):
+            one = getattr(network, name)
+            values = [value.detach().requires_grad_(name != "conv0") for value in found[form][name]]
+            row[f"{form}_ms"] = round(1e3 * median_seconds(lambda o=one, v=values: _both_ways(o, v), device, quick), 3)
+        floor = {"operations": flop / operations, "bytes": moved / (1e9 * ceiling["copy"])}
+        row["floor_ms"] = round(1e3 * max(floor.values()), 3)
+        row["floor_of"] = max(floor, key=floor.get)
+        row["aligned_over_floor"] = round(row["aligned_ms"] / max(row["floor_ms"], 1e-3), 2)
+        rows.append(row)
+    total = {key: round(sum(row[key] for row in rows), 3) for key in ("plain_ms", "aligned_ms", "floor_ms")}
+    over = round(total["aligned_ms"] / max(total["floor_ms"], 1e-3), 2)
+    return [*rows, {"layer": "all", **total, "floor_of": "", "aligned_over_floor": over}]
+
+
+@torch.no_grad()
+def _inputs(network: nn.Module, inputs) -> dict[str, tuple]:
+    """What each child of a network is given."""
+    found, hooks = {}, []
+    for name, child in network.named_children():
+        hooks.append(child.register_forward_pre_hook(lambda _, given, name=name: found.__setitem__(name, given)))
+    network(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _both_ways(layer: nn.Module, inputs: list) -> None:
+    output = layer(*inputs)
+    wanted = [value for value in (*inputs, *layer.parameters()) if value.requires_grad]
+    torch.autograd.grad(output, wanted, torch.ones_like(output))
+
+
+def _work(layer: nn.Module, inputs: list) -> tuple[int, int]:
+    """Operations and bytes of a layer, forward and backward."""
+    tensors, hooks = {}, []
+
+    def note(_, given, output):
+        tensors.update({value.data_ptr(): value.nbytes for value in (given[0], output)})
+
+    for part in layer.modules():
+        if isinstance(part, Convolution | Dense):
+            hooks.append(part.register_forward_hook(note))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        layer(*inputs)
+    for hook in hooks:
+        hook.remove()
+    weights = sum(parameter.nbytes for parameter in layer.parameters())
+    products = 3 if inputs[0].requires_grad else 2  # forward, gradient of the weights, gradient of the input
+    return products * counter.get_total_flops(), 6 * sum(tensors.values()) + 3 * weights
+
+
+def ladder(device: torch.device, quick: bool, batch: int) -> list[dict]:
+    """Time of a step of the paper's network, from index to new weights, in each form; plain float32 comes first.
+
+    The forms take their turns batch by batch, so that other work on the machine disturbs all alike.
+    """
+    settings = Settings(**PAPER, batch=2 if quick else batch)
+    examples = make_examples(4 * settings.batch, 1, device, settings)
+    network = wide_network(quick)
+    ladder = forms(device, arithmetic(device) == torch.bfloat16 or quick)
+    steps = {form: Steps(network, examples, settings, 1000, form) for form in ladder}
+    inputs = list(examples.inputs(sequence(examples, settings), 0, 3))
+    on_gpu, measured = device.type == "cuda", {form: [] for form in ladder}
+    for turn in range(1 if quick else 4):  # the first one compiles and records
+        for form, step in steps.items():
+            turns = cycle(inputs[turn % 3 :] + inputs[: turn % 3])
+            times = 1 if quick or not on_gpu else 20
+            measured[form].append(seconds(lambda step=step, turns=turns: step(*next(turns)), device, times))
+    median = {form: statistics.median(times[1:] or times) for form, times in measured.items()}
+    return [
+        {
+            "form": form.name,
+            "batch": settings.batch,
+            "ms_a_step": round(1e3 * value, 3),
+            "galaxies_a_second": round(settings.batch / value, 1),
+            "times_as_fast": round(median[PLAIN] / value, 2),
+        }
+        for form, value in median.items()
+    ]
+
+
+def residence(device: torch.device, quick: bool, batch: int) -> list[dict]:
+    """Training galaxies a second from cubes on the device, in pinned memory and streamed from disk.
+
+    On a GPU with the paper's network in its fastest form; on a CPU with the small one.
+    """
+    on_gpu = device.type == "cuda"
+    settings = Settings(**PAPER, batch=4 if quick else batch)
+    network = wide_network(quick) if on_gpu else build("inception_small")
+    form = forms(device, arithmetic(device) == torch.bfloat16)[-1] if on_gpu else Form("channels-last")
+    steps = 4 if quick else 400 if on_gpu else 60
+    count = max(settings.batch * steps // 2, 4 * CHUNK)
+    source = make_examples(count, 1, device, Settings(stretch="none"))
+    half = source.cubes.cubes.half().cpu()
+    rows, made = np.arange(count), {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cubes"
+        path.write_bytes(half.numpy().data)
+        resident = Resident(half.to(device)) if on_gpu else Resident(half.float())
+        made["device"] = resident
+        made["pinned"] = Pinned(half, rows, device)
+        made["streamed"] = Streamed(path, 0, rows, CHUNK, CHUNK * CHUNKS_OF_A_SHARD, device)
+        rates = {}
+        for where, cubes in made.items():
+            catalogue = Catalogue(rows, source.z, source.ebv.cpu().numpy(), source.labels.cpu().numpy())
+            examples = catalogue.examples(cubes, "asinh", "", device)
+            step = Steps(network, examples, settings, steps, form)
+            inputs, warm = examples.inputs(sequence(examples, settings), 0, steps), 1 if quick else steps // 10
+            for _ in range(warm):
+                step(*next(inputs))
+            spent = seconds(lambda i=inputs, s=step: [s(*values) for values in i], device)
+            rates[where] = (steps - warm) * settings.batch / spent
+    return [
+        {
+            "residence": where,
+            "network": "inception" if on_gpu else "inception_small",
+            "batch": settings.batch,
+            "galaxies_a_second": round(rate, 1),
+            "over_device": round(rate / rates["device"], 3),
+        }
+        for where, rate in rates.items()
+    ]
+
+
+def inference(device: torch.device, quick: bool) -> list[dict]:
+    """Galaxies a second of prediction from cubes on the device, stretch included, of each network."""
+    rows = []
+    for name in names():
+        settings = Settings()
+        batch = 2 if quick else 1024 if device.type == "cuda" else 16
+        examples = make_examples(batch, 1, device, settings)
+        network = build(name).to(device, memory_format=torch.channels_last)
+        index = torch.arange(batch, device=device)
+        kinds = {torch.float32, arithmetic(device)}
+        for kind in sorted(kinds, key=str, reverse=True):
+            with torch.no_grad():
+
+                def predict(network=network, examples=examples, index=index, kind=kind):
+                    logits(network, *examples.batch(index)[:2], kind).softmax(dim=1)
+
+                spent = median_seconds(predict, device, quick)
+            row = {"network": name, "arithmetic": str(kind).removeprefix("torch."), "batch": batch}
+            rows.append({**row, "galaxies_a_second": round(batch / spent, 1)})
+    return rows
