@@ -125,17 +125,18 @@ class Descent:
         self.copies = {name: torch.empty_like(p, dtype=kinds[name]).requires_grad_() for name, p in moved.items()}
         self._write_copies()
         self.gradients = [torch.zeros_like(weight) for weight in self.weights]
-        self.compute = compiler(self._compute) if compiler else self._compute
+        self.loss_of = compiler(self._loss_of) if compiler else self._loss_of
 
     def logits(self, cubes: Tensor, ebv: Tensor) -> Tensor:
         """Logits (n, bins), float32, of cubes (n, 64, 64, bands) and E(B-V) (n,) in the arithmetic of training."""
-        return self.compute(cubes, ebv)
 
-    def _compute(self, cubes: Tensor, ebv: Tensor) -> Tensor:
         def form(*inputs):
             return functional_call(self.form, self.copies, inputs) if self.copies else self.form(*inputs)
 
         return form(cubes, ebv) if self.rounds else logits(form, cubes, ebv, self.arithmetic)
+
+    def _loss_of(self, cubes: Tensor, ebv: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(self.logits(cubes, ebv), labels)
 
     @torch.no_grad()
     def descend(self, loss: Tensor) -> None:
@@ -221,8 +222,7 @@ def train_step(descent: Descent, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor
     Tensor
         Mean loss (nat) before the step, on the device, without gradient.
     """
-    cubes, ebv, labels = batch
-    loss = descent.loss(descent.logits(cubes, ebv), labels)
+    loss = descent.loss_of(*batch)
     descent.forget_gradients()
     loss.backward()
     descent.descend(loss.detach())
