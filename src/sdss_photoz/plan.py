@@ -21,6 +21,7 @@ from sdss_photoz.errors import UserError
 from sdss_photoz.needs import frames_needed, frames_to_fetch, summary
 from sdss_photoz.sample.folds import in_region
 from sdss_photoz.survey import BANDS
+from sdss_photoz.training.demand import COSTS
 
 GALAXIES = 516_525  # the paper's sample
 FRAMES = 1_000_000  # the frames of its sky, before the repeats of Stripe 82
@@ -31,26 +32,10 @@ CONNECTIONS = 8  # archive_connections of profiles/default and slurm
 CUBE_BYTES = {"float32": 81_920, "float16": 40_960, "bits10": 39_000}  # the last one as benchmarks/cubes.py measures it
 EMBEDDED_FRAME_BYTES, EMBEDDED_SECONDS = 2_000_000, 1.2  # size and processor time of a simulated frame
 
-# Processor seconds on one core of an AMD EPYC, as benchmarks/cubes.py and benchmarks/training.py measure them.
+# Processor seconds on one core of an AMD EPYC, as benchmarks/cubes.py measures them.
 CHECK_SECONDS = 0.023  # a frame: its first block and its SHA-256
 DECOMPRESS_SECONDS = 0.26 * 1.04  # a frame
 CUTOUT_SECONDS = 0.000_15  # a galaxy on a frame
-
-
-class Cost(NamedTuple):
-    """What a network takes for each galaxy: FLOP and processor seconds (float32), and bytes of its file."""
-
-    training_flop: float  # forward and backward
-    prediction_flop: float
-    training_seconds: float
-    prediction_seconds: float
-    weights: int
-
-
-COSTS = {
-    "inception": Cost(4.56e9, 1.52e9, 0.133, 0.030, 27_596_372 * 4),
-    "inception_small": Cost(19.0e6, 7.9e6, 0.00085, 0.00048, 198_084 * 4),
-}
 
 
 class Stage(NamedTuple):

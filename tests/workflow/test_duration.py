@@ -1,4 +1,4 @@
-"""What a cluster is asked for grows with the frames of a chunk."""
+"""What a cluster is asked for grows with the frames of a chunk, and with the galaxies of the run."""
 
 import json
 import re
@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from tests.workflow.conftest import ROOT
 
-from sdss_photoz.config import Cubes
+from sdss_photoz.config import Cubes, Training
 from sdss_photoz.duration import UNPLANNED, frames_of_chunk, minutes_to_cut, minutes_to_fetch
+from sdss_photoz.training.demand import memory_to_predict, memory_to_train, minutes_to_predict, minutes_to_train
 
 
 def test_a_chunk_of_stripe_82_has_the_time_that_its_frames_need():
@@ -34,7 +35,7 @@ def test_there_is_a_time_while_there_is_no_plan(tmp_path, text):
 
 
 def asked(workflow, place):
-    """What the jobs of a dry run ask for, {(rule, chunk): {resource: number}}: the rules' messages hide it."""
+    """What the jobs of a dry run ask for, {(rule, wildcards): {resource: number}}: the rules' messages hide it."""
     place.mkdir()
     for name in ("workflow", "src", "envs", "config.yaml"):
         (place / name).symlink_to(ROOT / name)
@@ -46,15 +47,17 @@ def asked(workflow, place):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     told = done.stdout + done.stderr
     jobs = re.findall(
-        r"^rule (\w+):\n(?:    .*\n)*?    wildcards: chunk=(\d+)\n    resources: (.*)", told, re.MULTILINE
+        r"^rule (\w+):\n(?:    .*\n)*?    wildcards: (.*)\n(?:    threads: .*\n)?    resources: (.*)",
+        told,
+        re.MULTILINE,
     )
     return {
-        (rule, int(chunk)): {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)\b", resources)}
-        for rule, chunk, resources in jobs
+        (rule, wildcards): {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)\b", resources)}
+        for rule, wildcards, resources in jobs
     }
 
 
-def test_rules_ask_for_the_frames_of_their_chunks_manifest(tiny, tmp_path):
+def test_rules_ask_for_the_frames_of_their_chunks_manifest_and_for_the_galaxies_of_the_run(tiny, tmp_path):
     """Shown on a plan that was made larger: the numbers of a real one are those of the manifests."""
     manifests = tiny.results / "archive" / "frames"
     plan = tiny.results / "archive" / "plan.json"
@@ -66,6 +69,15 @@ def test_rules_ask_for_the_frames_of_their_chunks_manifest(tiny, tmp_path):
     (copy.results / "archive" / "plan.json").write_text(json.dumps(counted))
     found = asked(copy, tmp_path / "without_messages")
     for chunk, frames in ((0, frames_of_chunk(plan, 0)), (1, 65_000)):
-        assert found["make_cubes", chunk]["runtime"] == minutes_to_cut(frames)
-        assert found["make_cubes", chunk]["mem_mb"] == 1000 * Cubes().memory_gb
-        assert found["download_frames", chunk]["runtime"] == minutes_to_fetch(frames)
+        assert found["make_cubes", f"chunk={chunk}"]["runtime"] == minutes_to_cut(frames)
+        assert found["make_cubes", f"chunk={chunk}"]["mem_mb"] == 1000 * Cubes().memory_gb
+        assert found["download_frames", f"chunk={chunk}"]["runtime"] == minutes_to_fetch(frames)
+    galaxies, settings = len(pd.read_parquet(tiny.results / "sample" / "galaxies.parquet")), Training(epochs=2)
+    trained, predicted = (
+        found["train_member", "trial=images, fold=0, member=0"],
+        found["predict_fold", "trial=images, fold=1"],
+    )
+    assert trained["mem_mb"] == memory_to_train(galaxies, settings)
+    assert trained["runtime"] == minutes_to_train(galaxies, settings)
+    assert predicted["mem_mb"] == memory_to_predict(galaxies, settings, members=1, folds=2)
+    assert predicted["runtime"] == minutes_to_predict(galaxies, settings, members=1, folds=2)

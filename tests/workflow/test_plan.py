@@ -16,7 +16,8 @@ from tests.workflow.conftest import ROOT
 from sdss_photoz import cli
 from sdss_photoz.archive.consent import FRAME_BYTES, size
 from sdss_photoz.config import check, load
-from sdss_photoz.plan import CONNECTIONS, COSTS, Means, box_area, hours, plan
+from sdss_photoz.plan import CONNECTIONS, Means, box_area, hours, plan
+from sdss_photoz.training.demand import COSTS
 
 MEANS = Means(cores=2, gpus=0, connections=4, mb_per_second=1.0, tflops=100.0)
 NOWHERE = "http://127.0.0.1:9/sas"  # nothing listens there

@@ -14,6 +14,13 @@ os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda e
 from sdss_photoz.config import AT_PREDICTION, check, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
+from sdss_photoz.training.demand import (
+    galaxies_of,
+    memory_to_predict,
+    memory_to_train,
+    minutes_to_predict,
+    minutes_to_train,
+)
 
 update_config(config, with_types(workflow.config_settings.config))
 try:
@@ -22,6 +29,7 @@ except UserError as error:
     raise SystemExit(f"Configuration: {error}") from None
 
 RUN = str(CONFIG.folder)
+GALAXIES = f"{RUN}/sample/galaxies.parquet"
 VERSION = {
     stage: import_module(f"sdss_photoz.{stage}").VERSION
     for stage in (
@@ -90,6 +98,31 @@ def trial_prediction(wildcards):
 def trial_training(wildcards):
     """As `trial_prediction`, without what changes predictions alone."""
     return {key: value for key, value in trial_prediction(wildcards).items() if key not in AT_PREDICTION}
+
+
+def training_memory(wildcards, attempt):
+    """Memory (MB) for one training."""
+    return memory_to_train(galaxies_of(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt)
+
+
+def training_runtime(wildcards, attempt):
+    """Minutes for one training."""
+    return minutes_to_train(galaxies_of(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt)
+
+
+def ensemble(trial):
+    """Settings, members and folds of a trial's predictions."""
+    return CONFIG.trial_training(trial), CONFIG.trials[trial].members, CONFIG.trials[trial].folds.count
+
+
+def prediction_memory(wildcards, attempt):
+    """Memory (MB) for the predictions of one fold."""
+    return memory_to_predict(galaxies_of(GALAXIES), *ensemble(wildcards.trial), attempt)
+
+
+def prediction_runtime(wildcards, attempt):
+    """Minutes for the predictions of one fold."""
+    return minutes_to_predict(galaxies_of(GALAXIES), *ensemble(wildcards.trial), attempt)
 
 
 def trial_threads(wildcards):

@@ -19,8 +19,8 @@ rule train_member:
         "../../envs/training.yaml"
     threads: trial_threads
     resources:
-        mem_mb=4000,
-        runtime=720,
+        mem_mb=training_memory,
+        runtime=training_runtime,
         gpu=1,
     params:
         settings=trial_training,
@@ -49,8 +49,8 @@ rule predict_fold:
         "../../envs/training.yaml"
     threads: trial_threads
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=prediction_memory,
+        runtime=prediction_runtime,
         gpu=1,
     params:
         settings=trial_prediction,

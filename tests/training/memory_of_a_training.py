@@ -1,0 +1,64 @@
+"""Train a step on as many galaxies as the paper's, streamed, save a checkpoint, and print what memory that took.
+
+    python tests/training/memory_of_a_training.py FOLDER NETWORK BATCH GALAXIES
+
+The cubes are a file of zeros that takes no disk. Two groups of chunks are read ahead, as throughout a training.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdss_photoz.config import Training
+from sdss_photoz.training import fit, jobs  # noqa: F401, with all that a job imports
+from sdss_photoz.training.demand import CUBE
+from sdss_photoz.training.examples import Catalogue
+from sdss_photoz.training.residence import Streamed
+
+CHUNK, SHARD = 128, 10_112
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
+    """The number format of the arithmetic, and the bytes of the libraries alone and of all."""
+    libraries = peak_bytes()
+    file = folder / "cubes"
+    with open(file, "wb") as cubes:
+        cubes.truncate(galaxies * CUBE)
+    parts = []
+    for rows in (np.flatnonzero(np.arange(galaxies) % 20), np.arange(0, galaxies, 20)):
+        z = np.linspace(0.01, 0.3, len(rows))
+        catalogue = Catalogue(rows, z, np.zeros(len(rows), np.float32), (z * 450).astype(np.int64))
+        streamed = Streamed(file, 0, rows, CHUNK, SHARD, torch.device("cpu"))
+        parts.append(catalogue.examples(streamed, "asinh", "", torch.device("cpu")))
+    settings = Training(network=network, batch=batch)
+    outputs = folder / "member-0.safetensors", folder / "history.csv", folder / ".member-0.checkpoint"
+
+    def watch(_):
+        os.kill(os.getpid(), signal.SIGTERM)  # after the first step it saves and exits
+
+    try:
+        fit.train_member(*parts, settings, 0, 0, *outputs, watch=watch)
+    except SystemExit:
+        return {
+            "arithmetic": str(fit.arithmetic(torch.device("cpu"))),
+            "libraries": libraries,
+            "peak": peak_bytes(),
+        }
+    raise RuntimeError("the training went on")
+
+
+if __name__ == "__main__":
+    folder, network, batch, galaxies = sys.argv[1:]
+    print(json.dumps(main(Path(folder), network, int(batch), int(galaxies))))
