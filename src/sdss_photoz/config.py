@@ -253,13 +253,13 @@ class Training(Block):
     scratch: str | None = how(
         None, "Folder of the float16 copy of the cubes that GPU and streamed training read; none: one of the run."
     )
-    checkpoint_minutes: float = how(
-        5.0, "Minutes between checkpoints, also within an epoch; 0: a checkpoint at the end of each epoch.", ge=0
-    )
     deterministic: bool = how(
         False,
         "On a GPU, let the same work give the same bits, so that a training that was interrupted ends with those of one "
         "that was not; slower. A CPU's always does.",
+    )
+    checkpoint_minutes: float = how(
+        5.0, "Minutes between checkpoints, also within an epoch; 0: a checkpoint at the end of each epoch.", ge=0
     )
 
     @model_validator(mode="after")

@@ -168,10 +168,10 @@ class _Run:
         """Run all steps that are not done yet."""
         self._resume()
         self.scalars = self.watch(self.state.history) if self.watch else None
+        self.best_speed = self._galaxies_per_second_at_the_ceiling()
         self.first, self.begun = self.state.step, time.monotonic()
         self.counted = self.first, self.begun
         saved, every = time.monotonic(), 60 * self.settings.checkpoint_minutes  # 0: at the end of each epoch
-        self.best_speed = self._galaxies_per_second_at_the_ceiling()
         bar = progress(
             total=self.settings.epochs * len(self.train),
             initial=min(self.state.step * self.settings.batch, self.settings.epochs * len(self.train)),
@@ -247,11 +247,11 @@ class _Run:
             "seconds_left": seconds_a_step * (self.steps - step),
             "time": time.time(),
         }
+        if self.best_speed:
+            row["share_of_ceiling"] = speed / self.best_speed
         self.state.history.append(row)
         if self.scalars:
             self.scalars.add(row)
-        if self.best_speed:
-            row["share_of_ceiling"] = speed / self.best_speed
         self.loss_sum.zero_()
         self.state.epoch += 1
         self.counted = step, time.monotonic()
@@ -261,15 +261,15 @@ class _Run:
         step, since = self.counted
         return (self.state.step - step) * self.settings.batch / max(time.monotonic() - since, 1e-9)
 
-    def _save(self) -> None:
-        self._look()
-        best = {f"best/{name}": value for name, value in self.best.items()}
     def _galaxies_per_second_at_the_ceiling(self) -> float | None:
         """Training galaxies a second that products of large matrices would allow a GPU; not measured on a CPU."""
         if self.device.type != "cuda":
             return None
         return matrix_ceiling(self.device, self.arithmetic) / flop_of_a_galaxy(self.network)
 
+    def _save(self) -> None:
+        self._look()
+        best = {f"best/{name}": value for name, value in self.best.items()}
         self.state.tensors = {**self.descent.tensors(), **best, "loss_sum": self.loss_sum}
         self.checkpoints.save(self.state)
 
