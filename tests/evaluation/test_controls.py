@@ -11,7 +11,7 @@ from sdss_photoz.config import Evaluation
 from sdss_photoz.evaluation import controls
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.evaluation.residuals import residuals, sigma_mad
-from sdss_photoz.report.controls import control_table
+from sdss_photoz.report.controls import control_rows, control_table
 from sdss_photoz.sample.footprint import sky_position
 from sdss_photoz.survey import BANDS, object_id
 
@@ -122,6 +122,15 @@ def entry(value, error):
     return {"value": value, "error": error}
 
 
+def with_control(score, difference, correlation):
+    """What metrics.json says of a negative control."""
+    scores = {"control": {"sigma_mad": score}, "prior": {"sigma_mad": entry(0.045, score["error"])}}
+    differences = {"control - prior": {"sigma_mad": difference}}
+    return {
+        "controls": {"galaxies": 900, "scores": scores, "differences": differences, "correlation": correlation}
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("score", "difference", "correlation", "better"),
     [
@@ -133,16 +142,18 @@ def entry(value, error):
     ],
 )
 def test_a_control_is_better_beyond_its_error_or_where_it_follows_the_redshifts(score, difference, correlation, better):
-    found = {
-        "controls": {
-            "galaxies": 900,
-            "scores": {"control": {"sigma_mad": score}, "prior": {"sigma_mad": entry(0.045, score["error"])}},
-            "differences": {"control - prior": {"sigma_mad": difference}},
-            "correlation": correlation,
-        }
-    }
-    table = control_table({"a": found, "b": {}}, {"a": "shuffled_labels", "b": "none"})
+    found = with_control(score, difference, correlation)
+    table = control_table({"a": found, "b": {}}, {"a": "target_removed", "b": "none"})
     assert table["better"].tolist() == [better]
+
+
+def test_networks_that_see_galaxies_follow_redshift_by_chance_so_that_alone_is_no_flag():
+    found = with_control(entry(0.0442, 0.001), entry(-0.0008, 0.0002), entry(0.1, 0.02))
+    tables = {kind: control_table({"a": found}, {"a": kind}) for kind in ("none", "target_removed", "shuffled_labels")}
+    assert {kind: table["better"].item() for kind, table in tables.items()} == {
+        "none": True, "target_removed": True, "shuffled_labels": False
+    }  # fmt: skip
+    assert control_rows(tables["shuffled_labels"])[0][-2:] == ["–", "the prior's, within its error"]
 
 
 def test_without_the_keys_nothing_of_controls_is_written(tmp_path):

@@ -9,6 +9,7 @@ CONTROLS = {
     "target_removed": "networks, galaxies removed",
     "shuffled_labels": "networks, redshifts shuffled",
 }
+UNKNOWN = {"value": None, "error": None}
 
 
 def control_table(trials: dict[str, dict], kinds: dict[str, str]) -> pd.DataFrame:
@@ -26,21 +27,22 @@ def control_table(trials: dict[str, dict], kinds: dict[str, str]) -> pd.DataFram
     DataFrame
         trial, control (``forest``, ``target_removed``, ``shuffled_labels``), galaxies; sigma_mad, that of the prior
         (``prior``), their difference and Spearman's correlation of the control's redshifts with the true ones, each
-        with its error; ``better`` (bool), and ``finding``, in words.
+        with its error (the correlation not of networks that learned from shuffled redshifts); ``better`` (bool), and
+        ``finding``, in words.
     """
     rows = []
     for trial, found in trials.items():
         if "controls" not in found:
             continue
-        part = found["controls"]
+        part, control = found["controls"], "forest" if kinds[trial] == "none" else kinds[trial]
         entries = {
             "sigma_mad": part["scores"]["control"]["sigma_mad"],
             "prior": part["scores"]["prior"]["sigma_mad"],
             "difference": part["differences"]["control - prior"]["sigma_mad"],
-            "correlation": part["correlation"],
+            # what networks make of shuffled redshifts follows brightness or colour by chance, and with them redshift
+            "correlation": UNKNOWN if control == "shuffled_labels" else part["correlation"],
         }
-        row = {"trial": trial, "control": "forest" if kinds[trial] == "none" else kinds[trial]}
-        row["galaxies"] = part["galaxies"]
+        row = {"trial": trial, "control": control, "galaxies": part["galaxies"]}
         for name, entry in entries.items():
             row |= {name: entry["value"], f"{name}_error": entry["error"]}
         better, finding = _finding(*(entries[name] for name in ("sigma_mad", "difference", "correlation")))
@@ -56,7 +58,7 @@ def _finding(sigma_mad, difference, correlation) -> tuple[bool, str]:
     """
     if sigma_mad["error"] is None:
         return False, "no error: the galaxies lie in a single sky cell"
-    follows = correlation["value"] > 2 * correlation["error"]
+    follows = correlation["value"] is not None and correlation["value"] > 2 * correlation["error"]
     if difference["value"] < -2 * sigma_mad["error"] or (difference["value"] < -2 * difference["error"] and follows):
         return True, "BETTER than the prior"
     if difference["value"] > 2 * sigma_mad["error"]:
@@ -72,7 +74,7 @@ def control_rows(table: pd.DataFrame) -> list[list[str]]:
             number("sigma_mad", row[name], row[f"{name}_error"], signed=name == "difference")
             for name in ("sigma_mad", "prior", "difference")
         )
-        error = "" if row["correlation_error"] is None else f" ± {row['correlation_error']:.3f}"
-        follows = f"{row['correlation']:+.3f}".replace("-", "−") + error
+        follows = "–" if row["correlation"] is None else f"{row['correlation']:+.3f}".replace("-", "−")
+        follows += "" if row["correlation_error"] is None else f" ± {row['correlation_error']:.3f}"
         rows.append([f"{CONTROLS[row['control']]} ({row['trial']})", score, before, apart, follows, row["finding"]])
     return rows

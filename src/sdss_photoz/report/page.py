@@ -191,7 +191,7 @@ def _controls_section(found, config, figures, tables):
     files.write_csv(tables / "controls.csv", table)
     rows = of_controls.control_rows(table)
     known = {
-        f"networks ({name})": tuple(scores["headline"]["scores"]["network"]["sigma_mad"].values())
+        f"networks ({name})": tabulate.score_of(scores["headline"]["scores"]["network"], "sigma_mad")
         for name, scores in found.items()
         if config.trials[name].control == "none"
     }
