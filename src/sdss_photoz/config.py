@@ -255,8 +255,8 @@ class Training(Block):
     )
     deterministic: bool = how(
         False,
-        "On a GPU, let the same work give the same bits, so that a training that was interrupted ends with those of one "
-        "that was not; slower. A CPU's always does.",
+        "On a GPU, let the same work give the same bits, so that a training that was interrupted ends with those of "
+        "one that was not; slower. A CPU's always does.",
     )
     checkpoint_minutes: float = how(
         5.0, "Minutes between checkpoints, also within an epoch; 0: a checkpoint at the end of each epoch.", ge=0
