@@ -237,6 +237,9 @@ class Training(Block):
     symmetry_averaging: bool = what(
         False, "Predict with the mean of the probabilities over the eight flips and rotations; training is the same."
     )
+    regressed_point: bool = what(
+        False, "Learn on the validation galaxies which redshift each bin stands for, and score that estimate as well."
+    )
     cpu_threads: int = what(1, "Threads of CPU training: another number gives other weights.", ge=1, le=256)
     precision: Literal["auto", "float32", "bfloat16"] = what(
         "auto", "Arithmetic of convolutions and dense layers; auto: bfloat16 where the processor or GPU computes in it."

@@ -108,6 +108,25 @@ def test_archive_is_compared_on_the_galaxies_that_it_knows(run):
     assert difference["value"] == pytest.approx(values["network"]["value"] - values["archive"]["value"])
 
 
+def test_a_regressed_point_estimate_is_scored_beside_the_mean(tmp_path):
+    inputs = make_run(tmp_path)
+    for path in inputs["member_pdfs"]:
+        table = pq.read_table(path)
+        values = pdfs.point_estimate(np.stack(table["pdf"].to_pandas())) + 0.01 * table["member"].to_numpy()
+        pq.write_table(table.append_column("z_regressed", [values]), path)
+    evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
+    photoz = pd.read_parquet(outputs(tmp_path)["photoz"])
+    assert photoz["z_phot_regressed"].to_numpy() == pytest.approx(photoz["z_phot"].to_numpy() + 0.005, abs=1e-7)
+    headline = json.loads(outputs(tmp_path)["scores"].read_text())["headline"]
+    scored = photoz[photoz["has_frames"]]
+    expected = metrics.scores(residuals(scored["z_phot_regressed"], scored["z_spec"]))
+    found = headline["scores"]["regressed"]
+    assert {key: found[key]["value"] for key in found} == pytest.approx(expected)
+    assert headline["differences"]["regressed - network"]["bias"]["value"] == pytest.approx(
+        found["bias"]["value"] - headline["scores"]["network"]["bias"]["value"]
+    )
+
+
 def test_without_redshifts_in_the_archive_the_rest_stands(tmp_path):
     inputs = make_run(tmp_path)
     pd.read_parquet(inputs["galaxies"]).drop(columns="z_archive").to_parquet(inputs["galaxies"], index=False)

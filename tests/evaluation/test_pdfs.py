@@ -129,3 +129,20 @@ def test_probabilities_that_are_none_are_refused(bad):
     pdf[1, 3] = bad
     with pytest.raises(ValueError, match="distribution"):
         pdfs.pit(pdf, [0.1, 0.1])
+
+
+def test_a_regressed_point_estimate_learns_what_each_bin_stands_for_and_keeps_the_centres_of_empty_bins():
+    random = np.random.default_rng(1)
+    z = random.uniform(0.05, 0.25, 4000)
+    seen = gaussian_pdfs(z + random.normal(0, 0.01, len(z)), 0.01)
+    shifted = z * 1.1 + 0.004  # of which the network knows nothing
+    train, test = slice(0, 2000), slice(2000, None)
+    values = pdfs.regressed_values(seen[train], shifted[train])
+    assert values[170:] == pytest.approx(pdfs.bin_centres()[170:], abs=1e-3)
+    before, after = (pdfs.point_estimate(seen[test], v) - shifted[test] for v in (None, values))
+    assert abs(before.mean()) > 0.015
+    assert abs(after.mean()) < 0.001
+    assert after.std() < 1.15 * 0.011
+    assert pdfs.regressed_values(seen[train], z[train] * 0 + seen[train] @ pdfs.bin_centres()) == pytest.approx(
+        pdfs.bin_centres(), abs=1e-9
+    )

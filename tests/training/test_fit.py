@@ -171,7 +171,7 @@ def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_
 RECIPE = {
     "pooling": "max", "activation": "prelu", "batch_norm": True, "dropout": 0.2, "optimizer": "muon",
     "averaging": "exponential", "averaging_share": 0.5, "label_width": 0.005, "crps_weight": 30.0,
-    "sampling": "balanced", "stretch": "gamma",
+    "sampling": "balanced", "stretch": "gamma", "regressed_point": True,
 }  # fmt: skip
 
 
@@ -184,7 +184,9 @@ def test_a_training_of_another_recipe_that_is_stopped_ends_with_the_same_bytes(s
     assert _bytes(_train(small_run, tmp_path / "stopped", settings)) == undisturbed
     path = tmp_path / "stopped" / "member-0.safetensors"
     assert describe_model(path)["variant"] == {"pooling": "max", "activation": "prelu", "batch_norm": True}
-    assert not load_model(path, **architecture(settings)).training
+    network = load_model(path, **architecture(settings))
+    assert not network.training
+    assert len(network.point) == 180
 
 
 ONE_EPOCH = QUICK.model_copy(update={"epochs": 1})
@@ -196,7 +198,9 @@ def one_epoch(small_run, tmp_path_factory):
     return _train(small_run, tmp_path_factory.mktemp("one_epoch"), ONE_EPOCH)
 
 
-@pytest.mark.parametrize("key", [key for key in (*RECIPE, "schedule") if key != "averaging_share"])
+@pytest.mark.parametrize(
+    "key", [key for key in (*RECIPE, "schedule") if key not in ("averaging_share", "regressed_point")]
+)
 def test_each_key_of_a_recipe_changes_what_is_learned(small_run, one_epoch, tmp_path, key):
     change = {key: RECIPE.get(key, "free"), "averaging_share": RECIPE["averaging_share"]}
     changed = _train(small_run, tmp_path, ONE_EPOCH.model_copy(update=change))
@@ -216,7 +220,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
         "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
         "outside_bins": "clip", "precision": "bfloat16", "pooling": "max", "activation": "prelu", "batch_norm": True,
         "dropout": 0.2, "sampling": "balanced", "optimizer": "muon", "averaging": "last", "averaging_share": 0.2,
-        "label_width": 0.01, "crps_weight": 30.0,
+        "label_width": 0.01, "crps_weight": 30.0, "regressed_point": True,
     }  # fmt: skip
     assert set(changed) == set(Training.what_keys()) - AT_PREDICTION
 

@@ -79,6 +79,15 @@ def test_symmetry_averaging_gives_the_mean_of_the_probabilities_over_the_eight_s
     assert table["pdf"][5] != pytest.approx(pd.read_parquet(pdfs)["pdf"][5], rel=1e-3)
 
 
+def test_where_networks_learned_a_point_estimate_it_stands_beside_the_distributions(small_run, tmp_path):
+    path, values = tmp_path / "member-0.safetensors", np.linspace(0.1, 0.3, 180)
+    about = {"network": "inception_small", "bins": 180, "stretch": "asinh", "point": values.tolist()}
+    save_model(path, build("inception_small", 180, "paper").state_dict(), about)
+    jobs.predict(*small_run, SETTINGS, 0, [path], tmp_path / "pdfs.parquet")
+    table = pd.read_parquet(tmp_path / "pdfs.parquet")
+    assert table["z_regressed"].to_numpy() == pytest.approx(np.stack(table["pdf"]) @ values, rel=1e-5)
+
+
 def test_predictions_are_the_same_bytes_each_time(small_run, models, pdfs, tmp_path):
     jobs.predict(*small_run, SETTINGS, 0, models, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == pdfs.read_bytes()

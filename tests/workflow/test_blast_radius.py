@@ -77,6 +77,7 @@ RADIUS = {
     "training.augment": (False, TRAINING),
     "training.seed": (5, TRAINING),
     "training.symmetry_averaging": (True, PREDICTION),
+    "training.regressed_point": (True, TRAINING),
     "training.cpu_threads": (2, TRAINING),
     "training.outside_bins": ("clip", TRAINING),
     "training.precision": ("bfloat16", TRAINING),

@@ -21,8 +21,10 @@ METHODS = {  # name in metrics.json: column of photoz.parquet
     "local_linear": "z_phot_local_linear",
     "archive": "z_phot_archive",
     "mean": "z_phot_mean",
+    "regressed": "z_phot_regressed",
     "forest": "z_phot_forest",
 }
+OTHER_PAIRS = (("network", "archive"), ("regressed", "network"))  # besides those with local-linear regression
 
 
 def evaluate(
@@ -88,6 +90,8 @@ def evaluate(
         test = sample.index[role == "test"]
         members = _read_members(path, test)
         table, mean = _predictions(sample.loc[test], members)
+        if (regressed := _read_regressed(path)) is not None:
+            table["z_phot_regressed"] = regressed.loc[test].to_numpy()
         table.insert(4, "fold", index % fold_count)
         table.insert(5, "repeat", index // fold_count)
         train = (role.isin(["train", "validation"]) & sample["has_frames"]).to_numpy()
@@ -126,21 +130,22 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
     Returns
     -------
     dict
-        ``galaxies`` (counts), ``bootstrap``, ``headline`` (all scored galaxies: network, local_linear, and the mean of
-        the two), ``with_archive`` (the scored galaxies that have a redshift in the archive, all methods; None where
-        there are fewer than two), ``folds`` and ``members`` (each one's scores) and ``scatter`` (their standard
-        deviations over folds and over members).
+        ``galaxies`` (counts), ``bootstrap``, ``headline`` (all scored galaxies: network, local_linear, the mean of the
+        two, and the regressed point estimate where there is one), ``with_archive`` (the scored galaxies that have a
+        redshift in the archive, all methods; None where there are fewer than two), ``folds`` and ``members`` (each
+        one's scores) and ``scatter`` (their standard deviations over folds and over members).
     """
     scored = photoz[photoz["has_frames"]].reset_index(drop=True)
     if scored.empty:
         raise UserError("no test galaxy has a frame in each of the five bands, so there is nothing to score.")
     cells = metrics.sky_cells(scored["ra"], scored["dec"], settings.bootstrap_nside)
     known = scored["z_phot_archive"].notna()
+    headline = ["network", "local_linear", "mean"] + ["regressed"] * ("z_phot_regressed" in scored)
     members = sorted(int(name.rsplit("_", 1)[1]) for name in scored if name.startswith("z_phot_member_"))
 
     def compared(rows, methods):
         pairs = [(name, "local_linear") for name in ("network", "mean") if name in methods]
-        pairs += [("network", "archive")] if "archive" in methods else []
+        pairs += [(name, other) for name, other in OTHER_PAIRS if {name, other} <= set(methods)]
         table = scored[rows]
         comparison = metrics.compare(
             {name: _residuals(table, name, settings) for name in methods},
@@ -184,7 +189,7 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
             "cells": int(cells.max()) + 1,
         },
         "outlier": settings.outlier,
-        "headline": compared(np.ones(len(scored), dtype=bool), ["network", "local_linear", "mean"]),
+        "headline": compared(np.ones(len(scored), dtype=bool), headline),
         "with_archive": compared(known.to_numpy(), ["network", "local_linear", "archive"]) if known.sum() > 1 else None,
         "folds": by_fold,
         "members": by_member,
@@ -239,6 +244,15 @@ def _read_members(path, test):
     if not found:
         raise UserError(f"{path} holds no distributions, though its fold has {len(test)} test galaxies.")
     return found
+
+
+def _read_regressed(path):
+    """The regressed point estimates, mean of the members, by object; None where there are none."""
+    if "z_regressed" not in pq.read_schema(path).names:
+        return None
+    return (
+        pq.read_table(path, columns=["object_id", "z_regressed"]).to_pandas().groupby("object_id")["z_regressed"].mean()
+    )
 
 
 def _predictions(galaxies, members):

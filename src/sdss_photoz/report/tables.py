@@ -8,8 +8,15 @@ LABELS = {
     "local_linear": "local-linear regression",
     "archive": "the archive's redshifts",
     "mean": "mean of network and regression",
+    "regressed": "regressed from the network's distributions",
 }
-SHORT = {"network": "network", "local_linear": "local-linear", "archive": "archive", "mean": "mean"}
+SHORT = {
+    "network": "network",
+    "local_linear": "local-linear",
+    "archive": "archive",
+    "mean": "mean",
+    "regressed": "regressed",
+}
 SCORES = {  # score: heading, factor, digits, unit
     "sigma_mad": ("σ<sub>MAD</sub>", 1, 5, ""),
     "bias": ("bias", 1, 5, ""),

@@ -23,10 +23,10 @@ from sdss_photoz.training.device import arithmetic, cpu_threads, numerics
 from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import architecture, save_model
 from sdss_photoz.training.networks import build, variant
-from sdss_photoz.training.order import STRATUM, Sequence, random_words
+from sdss_photoz.training.order import Sequence, random_words, redshift_strata
 from sdss_photoz.training.replay import Compiler, Replay, recorder
 from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
-from sdss_photoz.training.validation import validate
+from sdss_photoz.training.validation import learn_point, validate
 
 LOOK_EVERY = 100  # steps between looks at the loss: each makes a GPU wait
 HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]  # the rest of a row is to be watched
@@ -99,6 +99,9 @@ def train_member(
         **architecture(settings),
         **{"fold": fold, "member": member, "epoch": int(best["epoch"]), "version": training.VERSION},
     }
+    if settings.regressed_point:
+        run.network.load_state_dict(run.best)
+        description["point"] = learn_point(run.network, validation).round(8).tolist()
     files.write_csv(history_path, history)
     save_model(model_path, run.best, description)
     run.checkpoints.remove()
@@ -151,7 +154,7 @@ class _Run:
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.sequence = Sequence(
             len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks,
-            strata=np.floor(train.z / STRATUM).astype(np.int64) if settings.sampling == "balanced" else None,
+            strata=redshift_strata(train.z) if settings.sampling == "balanced" else None,
         )  # fmt: skip
         self.steps = self.sequence.steps(settings.epochs)
         self.compiler = Compiler(self.device.type == "cuda")

@@ -69,7 +69,8 @@ def load_model(path, network: str, bins: int, stretch: str, variant: dict | None
     Returns
     -------
     nn.Module
-        The network, ready to predict.
+        The network, ready to predict; its attribute ``point`` holds the redshifts that its bins stand for in a
+        regressed point estimate, None where none was learned.
 
     Raises
     ------
@@ -92,6 +93,7 @@ def load_model(path, network: str, bins: int, stretch: str, variant: dict | None
             f"{path} holds weights of other layers than {network} has in this version: train again, or use the version "
             "that trained it."
         ) from None
+    module.point = description.get("point")
     return module.eval()
 
 

@@ -52,6 +52,11 @@ def turned(cubes: Tensor, symmetry: int) -> Tensor:
     return (cubes.flip(2) if symmetry >= 4 else cubes).rot90(symmetry % 4, (1, 2))
 
 
+def redshift_strata(z: np.ndarray) -> np.ndarray:
+    """Stratum (n,) int64 of each galaxy, by its redshift, for `balanced`."""
+    return np.floor(z / STRATUM).astype(np.int64)
+
+
 def balanced(seed: int, fold: int, member: int, epoch: int, strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order in which an epoch draws galaxies so that all strata come alike often.
 

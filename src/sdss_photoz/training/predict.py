@@ -6,6 +6,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from sdss_photoz.evaluation import pdfs
 from sdss_photoz.progress import progress
 from sdss_photoz.training.controls import load_cubes_for
 from sdss_photoz.training.order import SYMMETRIES, turned
@@ -72,9 +73,10 @@ def predict_fold(
     -------
     pyarrow.Table
         Columns object_id (int64), member (int64) and pdf (bins float32, the probability of each bin); a row per member
-        and galaxy, member by member, in the order of `galaxies`.
+        and galaxy, member by member, in the order of `galaxies`. Where the networks learned a regressed point estimate,
+        also z_regressed (float64).
     """
-    pdfs = np.empty((len(networks), len(galaxies), bins), dtype=np.float32)
+    found = np.empty((len(networks), len(galaxies), bins), dtype=np.float32)
     ebv = galaxies["ebv"].to_numpy(np.float32, copy=True)  # pandas gives it read-only
     rows = galaxies["row"].to_numpy()
     with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
@@ -82,14 +84,17 @@ def predict_fold(
             part = slice(start, start + PIECE)
             cubes = load_cubes_for(store, rows[part], digest, without_target)
             for place, (_, network) in enumerate(networks):
-                pdfs[place, part] = predict_cubes(network, cubes, ebv[part], kind, device, symmetries)
+                found[place, part] = predict_cubes(network, cubes, ebv[part], kind, device, symmetries)
             bar.update(len(cubes))
     members = np.repeat(np.array([member for member, _ in networks], dtype=np.int64), len(galaxies))
-    values = pa.array(pdfs.reshape(-1))
-    return pa.table(
-        {
-            "object_id": np.tile(galaxies["object_id"].to_numpy(np.int64), len(networks)),
-            "member": members,
-            "pdf": pa.FixedSizeListArray.from_arrays(values, bins),
-        }
-    )
+    values = pa.array(found.reshape(-1))
+    columns = {
+        "object_id": np.tile(galaxies["object_id"].to_numpy(np.int64), len(networks)),
+        "member": members,
+        "pdf": pa.FixedSizeListArray.from_arrays(values, bins),
+    }
+    points = [getattr(network, "point", None) for _, network in networks]
+    if all(points):
+        each = [pdfs.point_estimate(pdf, point) for pdf, point in zip(found, points, strict=True)]
+        columns["z_regressed"] = np.concatenate(each)
+    return pa.table(columns)
