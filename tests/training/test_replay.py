@@ -1,6 +1,7 @@
 """A step that is recorded and replayed, or compiled, does what the step as written does."""
 
 import copy
+import os
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from sdss_photoz.config import Training
 from sdss_photoz.training import fit
 from sdss_photoz.training.examples import gather
-from sdss_photoz.training.replay import Compiler, Replay
+from sdss_photoz.training.replay import Compiler, Replay, keep_kernels
 from sdss_photoz.training.residence import Pinned
 from sdss_photoz.training.step import Descent, train_step
 
@@ -194,3 +195,12 @@ def test_reading_a_batch_and_its_loss_compile_whole_and_give_the_same_losses(gal
         assert cubes.dtype == torch.bfloat16
         assert compiler.on == (len(losses) == 2)
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_kernels_are_kept_where_all_jobs_of_a_run_find_them_unless_the_user_has_chosen_a_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "the user's")
+    keep_kernels(tmp_path)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "the user's"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    keep_kernels(tmp_path)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kernels")
