@@ -1,7 +1,10 @@
 """A step that is recorded and replayed, or compiled, does what the step as written does."""
 
 import copy
+import inspect
 import os
+import types
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -13,13 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sdss_photoz.config import Training
-from sdss_photoz.training import fit
+from sdss_photoz.training import fit, replay
 from sdss_photoz.training.examples import gather
-from sdss_photoz.training.replay import Compiler, Replay, keep_kernels
+from sdss_photoz.training.replay import Compiler, Graph, Replay, keep_kernels
 from sdss_photoz.training.residence import Pinned
 from sdss_photoz.training.step import Descent, train_step
 
 CPU = torch.device("cpu")
+GRAPH = torch.cuda.graph
 SETTINGS = Training(epochs=5, batch=10, schedule="step", learning_rate=2e-3, device="cpu", checkpoint_minutes=60.0)
 
 
@@ -204,3 +208,60 @@ def test_kernels_are_kept_where_all_jobs_of_a_run_find_them_unless_the_user_has_
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     keep_kernels(tmp_path)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kernels")
+
+
+class _FakeStream:
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def wait_stream(self, other):
+        self.log.append(f"{self.name} waits for {other.name}")
+
+
+class _FakeCuda:
+    """Streams and graphs that write down what is asked of them, in order."""
+
+    def __init__(self, fails):
+        self.log, self.fails = [], fails
+        self.now = _FakeStream("compute", self.log)
+
+    def Stream(self, device):
+        return _FakeStream("side", self.log)
+
+    def current_stream(self, device):
+        return self.now
+
+    @contextmanager
+    def stream(self, stream):
+        before, self.now = self.now, stream
+        try:
+            yield
+        finally:
+            self.now = before
+
+    def CUDAGraph(self):
+        return types.SimpleNamespace(replay=lambda: self.log.append(f"replay on {self.now.name}"))
+
+    @contextmanager
+    def graph(self, *arguments, **options):
+        inspect.signature(GRAPH).bind(*arguments, **options)
+        self.log.append(f"record on {options['stream'].name}")
+        yield
+        if self.fails:
+            raise RuntimeError("capture failed")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_gpus_steps_run_on_the_stream_that_records_them_and_are_replayed_after_what_was_asked_before(
+    monkeypatch, fails
+):
+    cuda = _FakeCuda(fails)
+    monkeypatch.setattr(replay.torch, "cuda", cuda)
+    steps = Replay(lambda value: cuda.log.append(f"step on {cuda.now.name}"), Graph(CPU), Compiler(False), "fold 0")
+    for _ in range(5):
+        steps(CPU, torch.zeros(()))
+    as_written = ["side waits for compute", "step on side", "compute waits for side"]
+    recording = ["record on side", "step on side"]
+    then = 2 * as_written if fails else 2 * ["replay on compute"]
+    assert cuda.log == [*3 * as_written, *recording, *then]
+    assert cuda.now.name == "compute"
