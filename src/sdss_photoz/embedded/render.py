@@ -92,27 +92,32 @@ def sky_noise_pixels(seed, strip: Strip, band: str, block: int, rows: int) -> np
     return rng.standard_normal((rows, FRAME_SHAPE[1]), dtype=np.float32)
 
 
-def expose(light: np.ndarray, strip: Strip, number: int, band: str, conditions: list[dict], seed: int) -> np.ndarray:
-    """Turn the noise-free light of a field (nanomaggies) into what a corrected frame holds.
+def read_out(light: np.ndarray, noise: np.ndarray, now: dict) -> np.ndarray:
+    """Pixels of a corrected frame (nanomaggies) from their light and unit normal noise, under one block's conditions.
 
     Sky and photons make noise; values keep ten binary digits, as the archive's do, and none below about a fifth of the
     sky's noise, where the camera's whole counts end.
     """
+    variance = np.maximum(light, 0)
+    variance *= np.float32(camera.photon_variance(now))
+    variance += np.float32(camera.sky_noise(now) ** 2)
+    pixels = noise * np.sqrt(variance, out=variance)
+    pixels += light
+    step = np.float32(camera.quantum(now))
+    pixels *= 1 / step
+    np.floor(pixels, out=pixels)
+    pixels += np.float32(0.5)
+    pixels *= step
+    pixels.view(np.uint32)[...] &= np.uint32(0xFFFFE000)
+    return pixels
+
+
+def expose(light: np.ndarray, strip: Strip, number: int, band: str, conditions: list[dict], seed: int) -> np.ndarray:
+    """Turn the noise-free light of a field (nanomaggies) into what a corrected frame holds: see `read_out`."""
     frame = np.empty(FRAME_SHAPE, dtype=np.float32)
     for block, rows in ((number, slice(0, FIELD_ROWS)), (number + 1, slice(FIELD_ROWS, FRAME_SHAPE[0]))):
-        now = conditions[block][band]
         noise = sky_noise_pixels(seed, strip, band, block, rows.stop - rows.start)
-        variance = np.maximum(light[rows], 0)
-        variance *= np.float32(camera.photon_variance(now))
-        variance += np.float32(camera.sky_noise(now) ** 2)
-        noise *= np.sqrt(variance, out=variance)
-        noise += light[rows]
-        step = np.float32(camera.quantum(now))
-        noise *= 1 / step
-        np.floor(noise, out=noise)
-        noise += np.float32(0.5)
-        frame[rows] = noise * step
-    frame.view(np.uint32)[...] &= np.uint32(0xFFFFE000)
+        frame[rows] = read_out(light[rows], noise, conditions[block][band])
     return frame
 
 
