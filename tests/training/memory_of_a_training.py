@@ -31,7 +31,7 @@ def peak_bytes() -> int:
 
 
 def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
-    """The number format of the arithmetic, and the bytes of the libraries alone and of all."""
+    """The number format, the bytes of the libraries alone and of all, and whether PyTorch's compiler was loaded."""
     libraries = peak_bytes()
     file = folder / "cubes"
     with open(file, "wb") as cubes:
@@ -55,6 +55,7 @@ def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
             "arithmetic": str(fit.arithmetic(torch.device("cpu"))),
             "libraries": libraries,
             "peak": peak_bytes(),
+            "compiler": "torch._dynamo" in sys.modules,
         }
     raise RuntimeError("the training went on")
 

@@ -96,7 +96,7 @@ def test_a_training_killed_at_ten_random_moments_gives_the_same_bytes(tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     checkpoints, random = killed / ".member-0.checkpoint", np.random.default_rng(6)
     processes = multiprocessing.get_context("forkserver")  # imports torch once
-    processes.set_forkserver_preload(["pytest", "sdss_photoz.training.fit", "torch._dynamo"])
+    processes.set_forkserver_preload(["pytest", "sdss_photoz.training.fit"])
     for kill, step in enumerate(np.sort(random.choice(np.arange(1, 70), 10, replace=False))):
         job = processes.Process(target=train_in, args=(killed, settings))
         job.start()

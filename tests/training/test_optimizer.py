@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sdss_photoz.config import Training, check
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.averaging import shares_of_newest
-from sdss_photoz.training.optimizer import kernels, orthogonal
+from sdss_photoz.training.optimizer import Optimizer, kernels, orthogonal
 from sdss_photoz.training.step import Descent, learning_rate, train_step
 
 RECIPES = {
@@ -188,3 +188,21 @@ def test_shares_of_the_average_are_whole_at_first_and_spread_over_the_rest():
         shares = shares_of_newest(settings, rates)
         assert shares[0] == 1
         assert ((shares > 0) & (shares <= 1)).all()
+
+
+def test_adam_is_that_of_torch_to_the_bit_also_from_a_state_in_the_middle(narrow_network):
+    theirs, rate = copy.deepcopy(narrow_network), torch.zeros((), dtype=torch.float64)
+    ours = Optimizer(narrow_network, "adam", rate, torch.float32, 0.8)
+    reference = torch.optim.Adam(theirs.parameters(), lr=rate, betas=(0.8, 0.999), fused=True)
+    for step in range(6):
+        rate.fill_(0.01 / (step + 1))
+        for one, other in zip(narrow_network.parameters(), theirs.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        ours.step()
+        reference.step()
+        if step == 2:
+            remembered, ours = ours.moments(), Optimizer(narrow_network, "adam", rate, torch.float32, 0.8)
+            ours.load(remembered, 3)
+    for one, other in zip(narrow_network.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -57,7 +57,7 @@ def test_a_step_sees_the_drop_at_half_way_in_tensors_that_stay_in_place(narrow_n
     assert rates == [1e-3] * 5 + [1e-3 / 5] * 5
     assert descent.step == 10
     assert (descent.rate.data_ptr(), descent.step.data_ptr()) == places
-    assert descent.optimizer.adam.param_groups[0]["lr"] is descent.rate
+    assert descent.optimizer.adam.rate is descent.rate
 
 
 def test_the_first_step_whose_loss_is_no_number_is_noted_on_the_device(narrow_network):

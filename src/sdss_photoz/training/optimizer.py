@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sdss_photoz.training.aligned import AlignedNetwork
 
-ADAMS = {"adam/exp_avg": "exp_avg", "adam/exp_avg_sq": "exp_avg_sq"}  # in checkpoints: in torch's state
+ADAMS = ["adam/exp_avg", "adam/exp_avg_sq"]  # its moments in checkpoints
+SECOND_MOMENT, EPSILON = 0.999, 1e-8  # of Adam: share of the old, and what is added to its root
 MUONS = "muon/momentum"
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -101,6 +102,45 @@ class Muon:
                 weight.sub_(update.to(weight.dtype).view(weight.shape) * (self.rate * size))
 
 
+class Adam:
+    """Adam by PyTorch's fused kernel: the bits of torch.optim.Adam without its seconds of loading a compiler.
+
+    Parameters
+    ----------
+    parameters : dict of str to Tensor
+        What it moves, by name.
+    rate : Tensor
+        Learning rate, changed in place.
+    first_moment : float
+        Share of the old in the first moment.
+    """
+
+    def __init__(self, parameters: dict[str, Tensor], rate: Tensor, first_moment: float):
+        self.parameters, self.rate, self.first_moment = parameters, rate, first_moment
+        self.moments = {kind: {name: torch.zeros_like(p) for name, p in parameters.items()} for kind in ADAMS}
+        self.taken = torch.zeros((), device=rate.device)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters by their gradients."""
+        self.taken += 1
+        parameters = list(self.parameters.values())
+        torch._fused_adam_(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            *(list(self.moments[kind].values()) for kind in ADAMS),
+            [],
+            [self.taken] * len(parameters),
+            lr=self.rate,
+            beta1=self.first_moment,
+            beta2=SECOND_MOMENT,
+            eps=EPSILON,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
 class Optimizer:
     """Moves the parameters of a form by their gradients, without waiting for the device.
 
@@ -127,12 +167,10 @@ class Optimizer:
         self, form: nn.Module, kind: str, rate: Tensor, arithmetic: torch.dtype, first_moment: float = 0.9
     ):  # fmt: skip
         self.muon = Muon(form, rate, arithmetic) if kind == "muon" else None
-        self.kinds = [*ADAMS, MUONS] if self.muon else list(ADAMS)
+        self.kinds = [*ADAMS, MUONS] if self.muon else ADAMS
         left = self.muon.parameters if self.muon else {}
         self.parameters = {name: p for name, p in form.named_parameters() if name not in left}
-        self.adam = torch.optim.Adam(
-            self.parameters.values(), lr=rate, betas=(first_moment, 0.999), fused=True, capturable=rate.is_cuda
-        )
+        self.adam = Adam(self.parameters, rate, first_moment)
 
     def step(self) -> None:
         """Move all parameters."""
@@ -142,21 +180,13 @@ class Optimizer:
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
         """What is remembered of earlier gradients: for each kind a tensor by the parameter's name."""
-        state = self.adam.state
-        found = {
-            kind: {name: state[parameter][key] for name, parameter in self.parameters.items()}
-            for kind, key in ADAMS.items()
-        }
-        return found | ({MUONS: self.muon.momentum} if self.muon else {})
+        return self.adam.moments | ({MUONS: self.muon.momentum} if self.muon else {})
 
     @torch.no_grad()
     def load(self, moments: dict[str, dict[str, Tensor]], step: int) -> None:
         """Go on with `moments` as they were after `step` steps."""
-        for name, parameter in self.parameters.items():
-            state = {"step": torch.tensor(float(step), device=parameter.device)}
-            for kind, key in ADAMS.items():
-                state[key] = torch.empty_like(parameter).copy_(moments[kind][name])  # in the weights' layout
-            self.adam.state[parameter] = state
-        if self.muon:
-            for name, momentum in self.muon.momentum.items():
-                momentum.copy_(moments[MUONS][name])
+        self.adam.taken.fill_(step)
+        remembered = self.moments()
+        for kind in self.kinds:
+            for name, moment in remembered[kind].items():
+                moment.copy_(moments[kind][name])

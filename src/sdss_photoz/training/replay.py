@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-WARM_UP = 3  # steps before the recording, in which kernels are compiled and chosen and Adam makes its moments
+WARM_UP = 3  # steps before the recording, in which kernels are compiled and chosen
 
 
 def keep_kernels(folder) -> None:
