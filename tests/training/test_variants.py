@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sdss_photoz.training.aligned import AlignedNetwork
 from sdss_photoz.training.dropout import Dropout, follow, seed_layers
-from sdss_photoz.training.layers import BatchNorm, Variant, pool_same
+from sdss_photoz.training.layers import BatchNorm, Variant, largest_of_squares, pool_same
 from sdss_photoz.training.networks import build
 
 VARIANTS = {
@@ -90,6 +90,15 @@ def test_batch_normalisation_is_torchs():
 def test_a_stride_one_max_pool_looks_right_and_below_at_real_pixels_only():
     pooled = pool_same(torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])[None, None], F.max_pool2d)
     assert pooled[0, 0].tolist() == [[-1.0, -2.0], [-3.0, -4.0]]
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_the_max_pool_of_a_gpu_is_torchs_with_its_gradient(side):
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.randn(2, 3, 16 // side, 16 // side, dtype=torch.float64)
+    pooled = [pool(x, side) for pool in (largest_of_squares, F.max_pool2d)]
+    assert torch.equal(*pooled)
+    assert torch.equal(*(torch.autograd.grad((one * weights).sum(), x)[0] for one in pooled))
 
 
 def test_dropout_drops_its_share_anew_each_step_and_follows_from_the_seed_and_the_step():

@@ -110,8 +110,8 @@ class Descent:
         if free or settings.averaging != "none":
             if not self.aligned:
                 self.form = copy.deepcopy(network)  # the network itself is to hold the average
-            rates = learning_rate(settings, torch.arange(steps, device=device), steps)
-            self.average = Average(dict(self.form.state_dict()), shares_of_newest(settings, rates))
+            shares = shares_of_newest(settings, learning_rate(settings, torch.arange(steps), steps))
+            self.average = Average(dict(self.form.state_dict()), shares.to(device))
         dropout.follow(self.form, self.step)
         self.optimizer = Optimizer(self.form, settings.optimizer, self.rate, arithmetic, 0.0 if free else 0.9)
         self.bands = next(self.form.network.children()).weight.shape[1] if self.aligned else len(BANDS)

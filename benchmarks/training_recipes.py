@@ -1,0 +1,250 @@
+"""What a training's recipe is worth: the paper's, a modern one, and one change at a time in between.
+
+    python benchmarks/training_recipes.py [--rows NAME ...] [--seeds 3] [--epochs 30] [--quick]
+
+All rows see the same galaxies; seeds change initial weights, order and symmetries. Rows between the first and the last
+differ from `BASE` by what their name says. Scores are those of the last step on validation galaxies, with standard
+errors over seeds, and the time to the paper's recipe is that until a network has its final loss, CRPS and sigma_MAD
+together; validation is not counted.
+"""
+
+import argparse
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+import numpy as np
+import torch
+from training_forms import Form, Settings, Steps, forms, seconds
+from training_galaxies import make_examples
+from training_page import machine, text
+
+from sdss_photoz.evaluation import pdfs
+from sdss_photoz.evaluation.residuals import residuals, sigma_mad
+from sdss_photoz.training.device import arithmetic, claim, cpu_threads, numerics
+from sdss_photoz.training.examples import Examples
+from sdss_photoz.training.networks import build, variant
+from sdss_photoz.training.order import SYMMETRIES, Sequence, redshift_strata
+from sdss_photoz.training.replay import WARM_UP
+from sdss_photoz.training.step import logits
+
+SCORES = ("loss", "crps", "sigma_mad")
+LOOKS = 12  # at the validation galaxies, in a training
+PAPER, BASE = "the paper's recipe", "stretch, He weights, warm-up and linear decay"
+
+
+class Size(NamedTuple):
+    """How much is trained.
+
+    Attributes
+    ----------
+    network : str
+        Name of the network.
+    batch, rate : int, float
+        Of the base recipe; the paper's has the published ones.
+    train, validation : int
+        Galaxies.
+    epochs, papers : int
+        Passes through the training galaxies, in the base and in the paper's recipe.
+    """
+
+    network: str
+    batch: int
+    rate: float
+    train: int
+    validation: int
+    epochs: int
+    papers: int
+
+
+GPU = Size("inception", 128, 3e-4, 100_000, 10_000, 30, 154)  # 154 epochs: 120,000 steps of 128
+CPU = Size("inception_small", 32, 3e-3, 800, 500, 12, 24)
+QUICK = Size("inception_small", 8, 3e-3, 40, 20, 1, 1)
+
+
+def rows(size: Size) -> dict[str, dict]:
+    """Keys of the block `training` in which each recipe differs from the defaults, by the recipe's name."""
+    base = {"network": size.network, "batch": size.batch, "learning_rate": size.rate, "epochs": size.epochs}
+    averages = {"averaging": "last", "averaging_share": 0.2}
+    large = {"batch": 4 * size.batch, "learning_rate": 2 * size.rate}
+    spread = {"label_width": 0.004}
+    other = "prelu" if size.network == "inception_small" else "relu"
+    changes = {
+        BASE: {},
+        "+ mean of the last fifth of the weights": averages,
+        "+ exponential average of the weights": {"averaging": "exponential", "averaging_share": 0.1},
+        "+ schedule-free in place of the decay": {"schedule": "free"},
+        "+ batches four times as large, twice the rate": large,
+        "+ labels spread over neighbouring bins": spread,
+        "+ CRPS term": {"crps_weight": 50.0},
+        "+ Muon on the convolutions": {"optimizer": "muon"},
+        "+ max pooling": {"pooling": "max"},
+        f"+ {'PReLU' if other == 'prelu' else 'ReLU'} in place of {'ReLU' if other == 'prelu' else 'PReLU'}": {
+            "activation": other
+        },
+        "+ batch normalisation": {"batch_norm": True},
+        "+ dropout of a fifth": {"dropout": 0.2},
+        "+ gamma compression in place of asinh": {"stretch": "gamma"},
+        "+ doubled batches": {"batch": 2 * size.batch},
+        "+ redshift-balanced batches": {"sampling": "balanced"},
+        "modern: Muon, averaged weights, spread labels, larger batches": {
+            "optimizer": "muon", **averages, **spread, **large,
+        },
+    }  # fmt: skip
+    published = {"schedule": "step", "learning_rate": 1e-4, "initialisation": "paper", "stretch": "none"}
+    return {
+        PAPER: {**base, **published, "batch": min(128, size.batch), "epochs": size.papers},
+        **{name: {**base, **change} for name, change in changes.items()},
+    }
+
+
+def recipes(
+    device: torch.device, quick: bool, chosen: list[str] | None = None, seeds: int = 3, epochs: int | None = None
+) -> list[dict]:
+    """Train each recipe with several seeds.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where; it decides the sizes.
+    quick : bool
+        Whether to take tiny sizes and two recipes.
+    chosen : list of str, optional
+        Beginnings of the names of the rows; default: all. The paper's is always there.
+    seeds : int
+        Trainings of each row.
+    epochs : int, optional
+        Of all rows but the paper's, whose number changes in proportion.
+
+    Returns
+    -------
+    list of dict
+        A row per recipe.
+    """
+    size = QUICK if quick else CPU if device.type == "cpu" else GPU
+    if epochs:
+        size = size._replace(epochs=epochs, papers=round(epochs * size.papers / size.epochs))
+    changes, found, goal, data = rows(size), [], None, {}
+    wanted = [PAPER, BASE, *list(changes)[-1:]] if quick else chosen
+    for name, change in changes.items():
+        if name != PAPER and wanted and not name.startswith(tuple(wanted)):
+            continue
+        settings = Settings(**change)
+        if settings.stretch not in data:
+            data[settings.stretch] = [
+                make_examples(count, seed, device, settings)
+                for seed, count in enumerate((size.train, size.validation), 1)
+            ]
+        courses = []
+        for seed in range(1, (2 if quick else seeds) + 1):
+            settings.seed = seed
+            with numerics(device, arithmetic(device)):
+                courses.append(train(settings, *data[settings.stretch], size))
+            words = ", ".join(f"{key} {value:.5g}" for key, value in courses[-1].looks[-1].items())
+            print(f"recipes: {name}, seed {seed}: {words}", file=sys.stderr, flush=True)
+        goal = goal or {key: np.mean([course.looks[-1][key] for course in courses]) for key in SCORES}
+        found.append(row(name, settings, [course.looks for course in courses], goal))
+        if name == BASE:
+            later = [afterwards(course, data[settings.stretch][1]) for course in courses]
+            found += [row(other, settings, [[each[other]] for each in later], goal) for other in later[0]]
+    return found
+
+
+class Course(NamedTuple):
+    """A training: scores and seconds at each look, and the network at its end."""
+
+    looks: list[dict]
+    network: torch.nn.Module
+
+
+def train(settings, galaxies: Examples, validation: Examples, size: Size) -> Course:
+    """Train once."""
+    device = galaxies.device
+    kind = arithmetic(device)
+    form = forms(device, kind == torch.bfloat16)[-1] if size.network == "inception" else Form("plain", kind)
+    network = build(settings.network, settings.bins, settings.initialisation, settings.seed, variant(settings))
+    strata = redshift_strata(galaxies.z) if settings.sampling == "balanced" else None
+    order = Sequence(len(galaxies), settings.batch, settings.seed, 0, 0, settings.augment, strata=strata)
+    count = order.steps(settings.epochs)
+    steps, looks, spent = Steps(network, galaxies, settings, count, form), [], 0.0
+    inputs, done = galaxies.inputs(order, 0, count), 0
+    if device.type == "cuda":  # what is compiled and recorded once is not the recipe's
+        while done <= WARM_UP:
+            steps(*next(inputs))
+            done += 1
+    for first, last in pairwise([done, *(count * np.arange(1, LOOKS + 1) // LOOKS).tolist()]):
+        spent += seconds(lambda first=first, last=last: [steps(*next(inputs)) for _ in range(first, last)], device)
+        network = steps.descent.finish()
+        looks.append({**score(distributions(network, validation), validation), "seconds": spent})
+    return Course(looks, network)
+
+
+@torch.no_grad()
+def distributions(network, examples: Examples, symmetry: int = 0) -> np.ndarray:
+    """Distributions (galaxy, bin) float64 of galaxies under a symmetry."""
+    network.eval()
+    found = []
+    for part in torch.arange(len(examples), device=examples.device).split(256):
+        cubes, ebv, _ = examples.batch(part, torch.full_like(part, symmetry))
+        found.append(logits(network, cubes, ebv, torch.float32).double().softmax(1).cpu().numpy())
+    network.train()
+    return np.concatenate(found)
+
+
+def score(pdf: np.ndarray, examples: Examples, z_phot=None) -> dict:
+    """Loss (nat), CRPS (in redshift) and sigma_MAD of distributions, or of redshifts where they are given."""
+    own = pdf[np.arange(len(pdf)), examples.labels.cpu().numpy()]
+    z_phot = pdfs.point_estimate(pdf) if z_phot is None else z_phot
+    found = {"loss": -np.log(np.maximum(own, 1e-30)).mean(), "crps": pdfs.crps(pdf, examples.z).mean()}
+    return {**found, "sigma_mad": sigma_mad(residuals(z_phot, examples.z))}
+
+
+def afterwards(course: Course, validation: Examples) -> dict[str, dict]:
+    """Scores of a trained network with symmetry averaging, and with a regressed point estimate, by the row's name."""
+    spent = {"seconds": course.looks[-1]["seconds"]}
+    each = [distributions(course.network, validation, symmetry) for symmetry in range(SYMMETRIES)]
+    halves, regressed = np.arange(len(validation)) % 2, np.empty(len(validation))
+    for half in (0, 1):  # learned on one half of the validation galaxies, scored on the other
+        values = pdfs.regressed_values(each[0][halves != half], validation.z[halves != half])
+        regressed[halves == half] = pdfs.point_estimate(each[0][halves == half], values)
+    return {
+        "+ symmetry averaging at prediction": score(np.mean(each, axis=0), validation) | spent,
+        "+ point estimate regressed from the softmax": score(each[0], validation, regressed) | spent,
+    }
+
+
+def row(name: str, settings, courses: list[list[dict]], goal: dict) -> dict:
+    """One line of the table: means over seeds with their standard errors."""
+    found = {"recipe": name, "epochs": settings.epochs, "batch": settings.batch, "seeds": len(courses)}
+    for key, digits in zip(SCORES, (3, 5, 5), strict=True):
+        last = np.array([looks[-1][key] for looks in courses])
+        found[key] = round(float(last.mean()), digits)
+        found[f"{key}_error"] = float(f"{last.std(ddof=1) / len(last) ** 0.5:.1g}") if len(last) > 1 else None
+    reached = [next((look["seconds"] for look in looks if all(look[key] <= goal[key] for key in SCORES)), None)
+               for looks in courses]  # fmt: skip
+    there = [value for value in reached if value is not None]
+    found["seconds"] = round(float(np.mean([looks[-1]["seconds"] for looks in courses])), 1)
+    found["reach_the_papers"] = f"{len(there)} of {len(reached)}"
+    found["seconds_to_the_papers"] = round(float(np.mean(there)), 1) if there else None
+    return found
+
+
+def main() -> None:
+    """Train and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="beginnings of the names of the recipes; all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="of all recipes but the paper's, which changes in proportion")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    words = parser.parse_args()
+    with claim(words.device) as device, cpu_threads(1):
+        print(machine(device))
+        print(text(recipes(device, words.quick, words.rows, words.seeds, words.epochs)))
+
+
+if __name__ == "__main__":
+    main()
