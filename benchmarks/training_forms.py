@@ -54,6 +54,8 @@ class Form(NamedTuple):
         Whether images lie in memory as (y, x, band); otherwise as (band, y, x), as most programs keep them.
     row : int
         What the aligned form pads maps to multiples of; 1: parallel convolutions merged alone; 0: the plain layers.
+    kept : bool
+        Whether the process keeps the memory that a step frees; on a GPU torch always does.
     compiled, recorded : bool
         Whether kernels are compiled, and the step recorded and replayed; on a CPU neither happens.
     """
@@ -62,6 +64,7 @@ class Form(NamedTuple):
     arithmetic: torch.dtype = torch.float32
     channels_last: bool = True
     row: int = 0
+    kept: bool = False
     compiled: bool = False
     recorded: bool = False
 
@@ -75,11 +78,14 @@ def forms(device: torch.device, bfloat16: bool) -> list[Form]:
         PLAIN,
         Form("channels-last"),
         Form("merged 1x1 convolutions", row=1),
-        Form("padded to multiples of 8", row=ROW),
     ]
+    if device.type == "cuda":
+        exact.append(Form("padded to multiples of 8", row=ROW))
+    else:
+        exact.append(exact[-1]._replace(name="memory kept between steps", kept=True))
     half = [
         Form("bfloat16 by autocast", torch.bfloat16),
-        Form("bfloat16 copies of the weights", torch.bfloat16, row=ROW),
+        Form("bfloat16 copies of the weights", torch.bfloat16, row=ROW, kept=True),
     ]
     ladder = exact + half if bfloat16 else exact
     if device.type == "cuda":

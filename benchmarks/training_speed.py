@@ -14,7 +14,7 @@ from training_galaxies import make_examples
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE
 from sdss_photoz.training.aligned import ROW, AlignedNetwork
-from sdss_photoz.training.device import arithmetic
+from sdss_photoz.training.device import arithmetic, keep_freed_memory
 from sdss_photoz.training.examples import Catalogue
 from sdss_photoz.training.layers import Convolution, Dense
 from sdss_photoz.training.networks import build, names
@@ -130,6 +130,9 @@ def ladder(device: torch.device, quick: bool, batch: int) -> list[dict]:
         for form, step in steps.items():
             turns = cycle(inputs[turn % 3 :] + inputs[: turn % 3])
             times = 1 if quick or not on_gpu else 20
+            if not on_gpu:
+                keep_freed_memory(form.kept)
+                step(*inputs[0])  # into memory as this form leaves it
             measured[form].append(seconds(lambda step=step, turns=turns: step(*next(turns)), device, times))
     median = {form: statistics.median(times[1:] or times) for form, times in measured.items()}
     return [

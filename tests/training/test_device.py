@@ -1,6 +1,8 @@
 """Each job has a device of its own."""
 
+import ctypes
 import os
+import resource
 import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -101,3 +103,21 @@ def test_a_deterministic_gpu_chooses_no_algorithm_by_trial_and_afterwards_all_is
     assert state() == before
     with device.numerics(torch.device("cpu"), torch.bfloat16, deterministic):
         assert state() == before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told")
+def test_the_maps_of_a_step_take_the_memory_of_the_last_one():
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(2**24)  # 64 MiB: 16,384 pages, or 32 large ones
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    device.keep_freed_memory(False)
+    try:
+        cleared = faults()
+        device.keep_freed_memory()
+        torch.ones(2**24)
+        assert faults() < 0.1 * cleared
+    finally:
+        device.keep_freed_memory(False)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sdss_photoz.training.layers import BatchNorm, Convolution, Dense, DenseWithEbv, Inception, flatten, pool_same
 
+CACHE = 2**19  # bytes of maps that a CPU's core keeps at hand
 ROW = 8  # numbers that a matrix unit reads at once, in bfloat16
 
 
@@ -75,7 +76,7 @@ def padded(count: int, row: int) -> int:
 
 
 class _PReLU(torch.autograd.Function):
-    """PReLU with a gradient in passes that a CPU vectorises: a third of the time of torch's own."""
+    """PReLU with a gradient in passes that a CPU vectorises, on as many galaxies as its cache holds."""
 
     @staticmethod
     def forward(ctx, x, slope):
@@ -85,10 +86,14 @@ class _PReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         x, slope = ctx.saved_tensors
-        above = torch.ops.aten.threshold_backward(gradient, x, 0.0)
-        below = gradient - above
-        of_x = torch.addcmul(above, below, slope.view(-1, 1, 1))
-        return of_x, below.mul_(x).sum((0, 2, 3))
+        of_x, some = torch.empty_like(x), max(1, CACHE // x[0].nbytes)
+        of_slope = torch.zeros_like(slope, dtype=torch.promote_types(slope.dtype, torch.float32))
+        for come, maps, goes in zip(gradient.split(some), x.split(some), of_x.split(some), strict=True):
+            above = torch.ops.aten.threshold_backward(come, maps, 0.0)
+            below = come - above
+            torch.addcmul(above, below, slope.view(-1, 1, 1), out=goes)
+            of_slope += below.mul_(maps).sum((0, 2, 3), dtype=of_slope.dtype)
+        return of_x, of_slope.to(slope.dtype)
 
 
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
