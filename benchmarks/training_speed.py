@@ -19,7 +19,6 @@ from sdss_photoz.training.examples import Catalogue
 from sdss_photoz.training.layers import Convolution, Dense
 from sdss_photoz.training.networks import build, names
 from sdss_photoz.training.residence import Pinned, Resident, Streamed
-from sdss_photoz.training.step import logits
 
 PAPER = {"schedule": "step", "learning_rate": 1e-4}  # the paper's recipe
 CHUNK, CHUNKS_OF_A_SHARD = 128, 9  # galaxies of a chunk of the file that is streamed; as the stores of large runs
@@ -191,22 +190,30 @@ def residence(device: torch.device, quick: bool, batch: int) -> list[dict]:
 
 
 def inference(device: torch.device, quick: bool) -> list[dict]:
-    """Galaxies a second of prediction from cubes on the device, stretch included, of each network."""
+    """Galaxies a second of prediction from cubes on the device, stretch included, of each network.
+
+    In its plain form and float32, as `predict` computes, and in the form that it is trained in.
+    """
     rows = []
     for name in names():
         settings = Settings()
         batch = 2 if quick else 1024 if device.type == "cuda" else 16
         examples = make_examples(batch, 1, device, settings)
-        network = build(name).to(device, memory_format=torch.channels_last)
-        index = torch.arange(batch, device=device)
-        kinds = {torch.float32, arithmetic(device)}
-        for kind in sorted(kinds, key=str, reverse=True):
+        network = wide_network(quick) if name == "inception" else build(name)
+        index = torch.stack([torch.arange(batch), torch.zeros(batch, dtype=torch.int64)]).to(device)
+        trained = Form("trained", arithmetic(device))
+        if getattr(network, "wide", False):
+            trained = forms(device, arithmetic(device) == torch.bfloat16)[-1]._replace(recorded=False)
+        plain, trained = Form("plain"), trained._replace(name="as trained")
+        for form in (plain, trained) if trained[1:] != plain[1:] else (plain,):
+            step = Steps(network, examples, settings, 1, form)
+
+            def predict(step=step, index=index):
+                cubes, ebv, _ = step.read(index)
+                step.descent.logits(cubes, ebv).softmax(dim=1)
+
             with torch.no_grad():
-
-                def predict(network=network, examples=examples, index=index, kind=kind):
-                    logits(network, *examples.batch(index)[:2], kind).softmax(dim=1)
-
                 spent = median_seconds(predict, device, quick)
-            row = {"network": name, "arithmetic": str(kind).removeprefix("torch."), "batch": batch}
-            rows.append({**row, "galaxies_a_second": round(batch / spent, 1)})
+            row = {"network": name, "form": form.name, "arithmetic": str(form.arithmetic).removeprefix("torch.")}
+            rows.append({**row, "batch": batch, "galaxies_a_second": round(batch / spent, 1)})
     return rows
