@@ -68,18 +68,16 @@ QUICK = Size("inception_small", 8, 3e-3, 40, 20, 1, 1)
 def rows(size: Size) -> dict[str, dict]:
     """Keys of the block `training` in which each recipe differs from the defaults, by the recipe's name."""
     base = {"network": size.network, "batch": size.batch, "learning_rate": size.rate, "epochs": size.epochs}
-    averages = {"averaging": "last", "averaging_share": 0.2}
-    large = {"batch": 4 * size.batch, "learning_rate": 2 * size.rate}
-    spread = {"label_width": 0.004}
+    free, crps = {"schedule": "free"}, {"crps_weight": 50.0}
     other = "prelu" if size.network == "inception_small" else "relu"
     changes = {
         BASE: {},
-        "+ mean of the last fifth of the weights": averages,
+        "+ mean of the last fifth of the weights": {"averaging": "last", "averaging_share": 0.2},
         "+ exponential average of the weights": {"averaging": "exponential", "averaging_share": 0.1},
-        "+ schedule-free in place of the decay": {"schedule": "free"},
-        "+ batches four times as large, twice the rate": large,
-        "+ labels spread over neighbouring bins": spread,
-        "+ CRPS term": {"crps_weight": 50.0},
+        "+ schedule-free in place of the decay": free,
+        "+ batches four times as large, twice the rate": {"batch": 4 * size.batch, "learning_rate": 2 * size.rate},
+        "+ labels spread over neighbouring bins": {"label_width": 0.004},
+        "+ CRPS term": crps,
         "+ Muon on the convolutions": {"optimizer": "muon"},
         "+ max pooling": {"pooling": "max"},
         f"+ {'PReLU' if other == 'prelu' else 'ReLU'} in place of {'ReLU' if other == 'prelu' else 'PReLU'}": {
@@ -90,10 +88,8 @@ def rows(size: Size) -> dict[str, dict]:
         "+ gamma compression in place of asinh": {"stretch": "gamma"},
         "+ doubled batches": {"batch": 2 * size.batch},
         "+ redshift-balanced batches": {"sampling": "balanced"},
-        "modern: Muon, averaged weights, spread labels, larger batches": {
-            "optimizer": "muon", **averages, **spread, **large,
-        },
-    }  # fmt: skip
+        "modern: schedule-free, CRPS term": {**free, **crps},
+    }
     published = {"schedule": "step", "learning_rate": 1e-4, "initialisation": "paper", "stretch": "none"}
     return {
         PAPER: {**base, **published, "batch": min(128, size.batch), "epochs": size.papers},
