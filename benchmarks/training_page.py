@@ -49,6 +49,8 @@ def machine(device: torch.device) -> str:
     else:
         instructions = "with" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "without"
         places += f", {instructions} bfloat16 instructions; one thread, in its processor's seconds"
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    places = f"{places}; {load}" if load else places
     return f"{datetime.date.today()}; {places}; PyTorch {torch.__version__}, Python {platform.python_version()}"
 
 
