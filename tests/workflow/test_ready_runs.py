@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import Counter
 
+import pandas as pd
 import pytest
 import yaml
 from tests.workflow.conftest import ROOT, Workflow
@@ -87,16 +88,23 @@ def test_the_tile_is_some_300_galaxies_and_one_to_two_gigabytes(tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_the_tiles_settings_end_in_a_report_with_as_many_simulated_galaxies(tmp_path):
+def test_the_tiles_settings_end_in_a_report_with_simulated_galaxies_and_negative_controls(tmp_path):
     values = yaml.safe_load(TILE.read_text())
     values["archive"] = {}
     values["training"]["epochs"] = 3  # what is learned is not looked at
     values["embedded"] = {"fields": 3, "galaxies_per_field": 70, "visits": 2}
+    values["trials"]["images"]["members"], values["trials"]["images"]["folds"]["count"] = 1, 2
+    values["trials"]["masked"] = {"members": 1, "folds": {"count": 2}, "control": "target_removed"}
+    values["evaluation"]["controls"] = True
     path = tmp_path / "tile.yaml"
     path.write_text(yaml.safe_dump(values))
     workflow = Workflow(tmp_path / "work", path)
     workflow.run("--cores", "2", check=True)
-    assert (tmp_path / "work" / "results" / "sdss_tile" / "report" / "index.html").stat().st_size > 100_000
+    report = tmp_path / "work" / "results" / "sdss_tile" / "report"
+    assert (report / "index.html").stat().st_size > 100_000
+    controls = pd.read_csv(report / "tables" / "controls.csv")
+    assert controls["control"].tolist() == ["forest", "target_removed"]
+    assert (controls["difference"].abs() < 5 * controls["prior_error"]).all()
 
 
 def test_the_large_sky_has_100_000_galaxies_at_least_100_in_a_field_and_the_default_runs_population():
