@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 from sdss_photoz.config import Evaluation
 from sdss_photoz.evaluation.gap import KS_ENSEMBLE, calibration, fields_of, gap_closed
+from sdss_photoz.report.floor import calibration_verdict
 from sdss_photoz.survey import object_id
 
 SETTINGS = Evaluation(bootstrap=100)
@@ -47,6 +48,9 @@ def test_the_error_is_the_scatter_of_other_skies_and_holds_the_floors():
 def test_fields_are_those_that_the_object_ids_name():
     assert np.bincount(fields_of(scored(fields=7, each=30))).tolist() == [30] * 7
     assert gap_closed(scored(fields=1), {"value": 0.011, "error": 0.0}, SETTINGS)["error"] is None
+    alone = calibration(scored(fields=1), SETTINGS)
+    assert alone["error"].isna().all()
+    assert "too wide nor too narrow (variance of PIT" in calibration_verdict(alone, 100)
 
 
 def test_a_galaxy_predicted_twice_does_not_count_as_two():

@@ -76,8 +76,8 @@ def calibration(photoz: pd.DataFrame, settings: Evaluation) -> pd.DataFrame:
     DataFrame
         A row for the ``network`` (the ensemble) and each ``member_M``: method; ks, the Kolmogorov-Smirnov distance from
         the uniform distribution, and at_most, what is asked of it; dispersion, PIT's variance over that of calibrated
-        distributions minus 1 (negative where distributions are too wide), with its error; passed. The ensemble passes
-        only where its distributions are not too narrow by more than twice the error.
+        distributions minus 1 (negative where distributions are too wide), with its error (NaN in a single field);
+        passed. The ensemble passes only where its distributions are not too narrow by more than twice the error.
     """
     columns = {"network": "pit"} | {
         name.removeprefix("pit_"): name for name in photoz if name.startswith("pit_member_")
@@ -85,7 +85,7 @@ def calibration(photoz: pd.DataFrame, settings: Evaluation) -> pd.DataFrame:
     pit = photoz[list(columns.values())].to_numpy()
     fields = fields_of(photoz)
     dispersion = np.var(pit, axis=0) / UNIFORM - 1
-    error = np.zeros(len(columns))
+    error = np.full(len(columns), np.nan)
     if fields.max() > 0:
         drawn = metrics.bootstrap(
             lambda rows: dict(enumerate(np.var(pit[rows], axis=0) / UNIFORM - 1)),

@@ -43,7 +43,8 @@ def calibration_verdict(calibration: pd.DataFrame, galaxies: int) -> Markup:
     ensemble = calibration.iloc[0]
     wide = abs(ensemble["dispersion"]) > 2 * ensemble["error"]
     kind = "neither too wide nor too narrow" if not wide else "too narrow" if ensemble["dispersion"] > 0 else "too wide"
-    off = f"{100 * ensemble['dispersion']:+.1f} ± {100 * ensemble['error']:.1f} %".replace("-", "−")
+    error = "" if pd.isna(ensemble["error"]) else f" ± {100 * ensemble['error']:.1f}"
+    off = f"{100 * ensemble['dispersion']:+.1f}{error} %".replace("-", "−")
     return Markup(
         f"Kolmogorov-Smirnov distance of PIT from that of calibrated distributions: ensemble {each[0]}, asked at most "
         f"{KS_ENSEMBLE} and not too narrow; its distributions are {kind} (variance of PIT {off} off). Members "
