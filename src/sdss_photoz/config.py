@@ -272,6 +272,11 @@ class Training(Block):
                 f"training.averaging is {self.averaging!r}, but training.schedule free averages the weights itself: "
                 "set training.averaging to none."
             )
+        if self.schedule == "free" and self.batch_norm:
+            raise UserError(
+                "training.batch_norm is true, but training.schedule free saves an average of weights, whose maps have "
+                "other means than those kept: set training.schedule to one_cycle or step."
+            )
         return self
 
 

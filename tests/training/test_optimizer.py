@@ -177,9 +177,13 @@ def test_schedule_free_is_the_published_recursion(narrow_network):
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def test_schedule_free_with_another_average_is_refused():
+def test_schedule_free_with_another_average_or_batch_normalisation_is_refused():
     with pytest.raises(UserError, match=r"training.averaging is 'last', but .* set training.averaging to none"):
         check({"training": {"schedule": "free", "averaging": "last"}})
+    with pytest.raises(
+        UserError, match=r"training.batch_norm is true, but .* set training.schedule to one_cycle or step"
+    ):
+        check({"training": {"schedule": "free", "batch_norm": True}})
 
 
 def test_shares_of_the_average_are_whole_at_first_and_spread_over_the_rest():
