@@ -1,11 +1,13 @@
 """The floor belongs to one population, and is shown with the runs of that population alone."""
 
+import json
+
 import numpy as np
 import pytest
 
 from sdss_photoz import config
 from sdss_photoz.embedded import population
-from sdss_photoz.evaluation.floor import read_floor
+from sdss_photoz.evaluation.floor import FLOOR, read_floor
 from sdss_photoz.files import write_json
 
 
@@ -59,6 +61,38 @@ def test_the_population_is_told_from_others_whatever_the_last_digits(monkeypatch
     assert digest() == usual
     monkeypatch.setattr(population, "draw_galaxies", drawn(1.001))
     assert digest() != usual
+
+
+def test_the_population_is_frozen_since_its_floor_was_computed():
+    computed_for = json.loads(FLOOR.read_text())["population"]
+    assert population.population_digest() == computed_for, (
+        "the population of the simulated sky is not the one whose floor stands in config/embedded-large.floor.json: "
+        "undo the change, or have the floor computed anew by `python benchmarks/floor.py`, before any tuning."
+    )
+
+
+def test_who_knows_more_scores_better():
+    floor = read_floor(config.Config())
+    for score in ("sigma_mad", "crps"):
+        best = [getattr(floor, knowledge)[score] for knowledge in ("noise_free", "images", "colours")]
+        assert best[0]["value"] < best[1]["value"] < best[2]["value"]
+        assert all(found["error"] < 0.02 * found["value"] for found in best)
+
+
+def test_networks_on_draws_tend_to_the_floor_and_never_pass_it():
+    found = json.loads(FLOOR.read_text())
+    for knowledge, network in found["networks"].items():
+        for score in ("sigma_mad", "crps"):
+            best, grown = found["scores"][knowledge][score], [point["value"] for point in network[score]["growth"]]
+            assert min(grown) > best["value"] - 2 * best["error"]
+            assert grown[-1] < grown[0]
+
+
+def test_the_errors_behind_the_floor_are_those_of_fits_to_500_cutouts():
+    fits = json.loads(FLOOR.read_text())["fits"]
+    assert fits["galaxies"] == 500
+    ratios = [ratio["value"] for ratio in fits["scatter_over_error"].values()]
+    assert ratios == pytest.approx(np.ones(len(ratios)), abs=0.2)
 
 
 def test_without_the_file_there_is_none(tmp_path):
