@@ -100,8 +100,8 @@ def full_memory_said(sentence: str) -> Iterator[None]:
 def keep_freed_memory(kept: bool = True) -> None:
     """Let this process keep the memory that a step frees for the next one, which the system would clear page by page.
 
-    It concerns blocks above 32 MiB, as the maps of a wide network, of the process's first thread. Only glibc can be told;
-    elsewhere nothing happens.
+    It concerns blocks above 32 MiB, as the maps of a wide network, of the process's first thread. Only glibc can be
+    told; elsewhere nothing happens.
 
     Parameters
     ----------
