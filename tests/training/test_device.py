@@ -124,4 +124,3 @@ def test_the_maps_of_a_step_take_the_memory_of_the_last_one():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     cleared, kept = map(int, done.stdout.split())
     assert kept < 0.1 * cleared
-
