@@ -91,8 +91,8 @@ def test_the_tile_is_some_300_galaxies_and_one_to_two_gigabytes(tmp_path, monkey
 def test_the_tiles_settings_end_in_a_report_with_simulated_galaxies_and_negative_controls(tmp_path):
     values = yaml.safe_load(TILE.read_text())
     values["archive"] = {}
-    values["training"]["epochs"] = 3  # what is learned is not looked at
-    values["embedded"] = {"fields": 3, "galaxies_per_field": 70, "visits": 2}
+    values["training"]["epochs"] = 2  # what is learned is not looked at
+    values["embedded"] = {"fields": 2, "galaxies_per_field": 70, "visits": 2}
     values["trials"]["images"]["members"], values["trials"]["images"]["folds"]["count"] = 1, 2
     values["trials"]["masked"] = {"members": 1, "folds": {"count": 2}, "control": "target_removed"}
     values["evaluation"]["controls"] = True
