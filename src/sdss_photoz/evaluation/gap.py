@@ -37,22 +37,23 @@ def gap_closed(photoz: pd.DataFrame, floor: dict[str, float], settings: Evaluati
     repeat = photoz["repeat"].to_numpy()
     repeats = np.unique(repeat)
 
-    def share(rows):
+    def scores(rows):
         parts = [part for number in repeats if len(part := rows[repeat[rows] == number])]
-        network, regression = (np.mean([sigma_mad(dz[name][part]) for part in parts]) for name in METHODS)
-        return {"share": (regression - network) / (regression - floor["value"])}
+        return [np.mean([sigma_mad(dz[name][part]) for part in parts]) for name in METHODS]
 
-    everyone = np.arange(len(photoz))
-    value = share(everyone)["share"]
-    regression = np.mean([sigma_mad(dz["local_linear"][repeat == number]) for number in repeats])
+    def share(network, regression):
+        return (regression - network) / (regression - floor["value"])
+
+    network, regression = scores(np.arange(len(photoz)))
     if regression <= floor["value"]:
         return {"value": None, "error": None}
+    value = share(network, regression)
     fields = fields_of(photoz)
     if fields.max() == 0:
         return {"value": float(value), "error": None}
-    drawn = metrics.bootstrap(share, fields, settings.bootstrap, settings.seed)["share"]
+    drawn = metrics.bootstrap(lambda rows: {"share": share(*scores(rows))}, fields, settings.bootstrap, settings.seed)
     from_floor = floor["error"] * value / (regression - floor["value"])
-    return {"value": float(value), "error": float(np.hypot(np.std(drawn, ddof=1), from_floor))}
+    return {"value": float(value), "error": float(np.hypot(np.std(drawn["share"], ddof=1), from_floor))}
 
 
 def fields_of(photoz: pd.DataFrame) -> np.ndarray:
