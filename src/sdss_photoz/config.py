@@ -284,6 +284,9 @@ class Trial(Block):
     """One experiment: its folds, its ensemble, and what differs from the training block."""
 
     folds: Folds = what(Folds(), "The folds of this trial.")
+    tested_folds: int | None = what(
+        None, "How many of the folds are trained and tested, the first ones; none: all.", ge=1, le=50
+    )
     members: int = what(2, "Networks of the ensemble: they differ by seed alone.", ge=1, le=100)
     training: dict[str, Any] = what({}, "Keys of the training block that differ in this trial.")
     control: Literal["none", "target_removed", "shuffled_labels"] = what(
@@ -291,6 +294,12 @@ class Trial(Block):
         "A negative control, which should know no more than the prior: cubes without the galaxies at their centres, or "
         "training redshifts that are those of other galaxies.",
     )
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        """Numbers of the folds that are trained and tested: fold + folds.count x repeat."""
+        tested = range(self.tested_folds or self.folds.count)
+        return [fold + self.folds.count * repeat for repeat in range(self.folds.repeats) for fold in tested]
 
     def params(self) -> dict[str, Any]:
         """As of every block; *how* keys of the trial's training are absent too."""
@@ -354,6 +363,11 @@ class Config(Block):
     def _trials_are_possible(self):
         for name, trial in self.trials.items():
             _parse(Training, {**self.training.model_dump(), **trial.training}, f"trials.{name}.training")
+            if trial.tested_folds is not None and trial.tested_folds > trial.folds.count:
+                raise UserError(
+                    f"trials.{name}.tested_folds is {trial.tested_folds}, but there are {trial.folds.count} folds: lower "
+                    "it, or leave it out to test them all."
+                )
             for key in ("train_in", "test_in"):
                 region = getattr(trial.folds, key)
                 if region is not None and region.removeprefix("not ") not in self.regions:

@@ -251,16 +251,17 @@ def _training(config, extent, means):
     flop = seconds = disk = networks = 0.0
     for name, trial in config.trials.items():
         settings, folds = config.trial_training(name), trial.folds
-        cost, count = COSTS[settings.network], folds.count * folds.repeats * trial.members
+        cost, count = COSTS[settings.network], len(trial.fold_numbers) * trial.members
         where, tested = (_share(config, extent.table, region) for region in (folds.train_in, folds.test_in))
+        tested *= len(trial.fold_numbers) / folds.count  # galaxies, all repeats together
         share = (1 - 1 / folds.count) * where if folds.train_fraction is None else folds.train_fraction
         trained = share * extent.galaxies * (1 - folds.validation_fraction) * settings.epochs * count
         looked_at = share * extent.galaxies * folds.validation_fraction * settings.epochs * count
-        looked_at += tested * extent.galaxies * folds.repeats * trial.members
+        looked_at += tested * extent.galaxies * trial.members
         flop += trained * cost.training_flop + looked_at * cost.prediction_flop
         seconds += trained * cost.training_seconds + looked_at * cost.prediction_seconds
         networks += count
-        pdfs = tested * extent.galaxies * folds.repeats * (trial.members + 1) * settings.bins * 4
+        pdfs = tested * extent.galaxies * (trial.members + 1) * settings.bins * 4
         disk += count * cost.weights + pdfs
     if means.gpus:
         hours = flop / (means.tflops * 1e12) / 3600

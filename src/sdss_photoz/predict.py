@@ -267,11 +267,14 @@ def find_trial(run, name: str | None = None) -> Trial:
             raise UserError(f"{run} is not finished, for {needed} is missing: run its workflow to the end first.")
     folds = pd.read_parquet(run / "sample" / f"folds-{name}.parquet")
     galaxies = pd.read_parquet(run / "sample" / "galaxies.parquet")
-    count = sum(re.fullmatch(r"role_\d+", column) is not None for column in folds)
+    tested = pd.read_parquet(scored, columns=["fold", "repeat"]).drop_duplicates()
+    count = sum(re.fullmatch(r"role_\d+", column) is not None for column in folds) // (tested["repeat"].max() + 1)
+    numbers = sorted(tested["fold"] + count * tested["repeat"])
+    folds = folds[["object_id", *(f"role_{number}" for number in numbers)]]
     members = [m[1] for m in (re.fullmatch(r"z_phot_member_(\d+)", c) for c in pq.read_schema(scored).names) if m]
     models = {
         f"fold_{fold}_member_{member}": run / "training" / name / f"fold-{fold}" / f"member-{member}.safetensors"
-        for fold in range(count)
+        for fold in numbers
         for member in members
     }
     return Trial(name, models, domain.training_galaxies(galaxies, folds), store, selection(galaxies))

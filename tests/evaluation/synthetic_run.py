@@ -97,7 +97,7 @@ def make_run(folder: Path, count=600, members=2, folds=3, repeats=1, bins=180, t
         "galaxies": folder / "sample/galaxies.parquet",
         "folds": folder / f"sample/folds-{trial}.parquet",
         "quality": quality,
-        "member_pdfs": member_pdfs,
+        "member_pdfs": dict(enumerate(member_pdfs)),
         "trial": trial,
         "fold_count": folds,
     }

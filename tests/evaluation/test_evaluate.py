@@ -108,9 +108,21 @@ def test_archive_is_compared_on_the_galaxies_that_it_knows(run):
     assert difference["value"] == pytest.approx(values["network"]["value"] - values["archive"]["value"])
 
 
+def test_folds_that_were_not_tested_leave_their_galaxies_out(run, tmp_path):
+    _, _, whole, _ = run
+    inputs = make_run(tmp_path, repeats=2)
+    inputs["member_pdfs"] = {number: inputs["member_pdfs"][number] for number in (1, 1 + inputs["fold_count"])}
+    evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
+    photoz = pd.read_parquet(outputs(tmp_path)["photoz"])
+    expected = set(whole.loc[whole["fold"] == 1, "object_id"])
+    for repeat in (0, 1):
+        assert set(photoz.loc[(photoz["fold"] == 1) & (photoz["repeat"] == repeat), "object_id"]) == expected
+    assert len(photoz) == 2 * len(expected)
+
+
 def test_a_regressed_point_estimate_is_scored_beside_the_mean(tmp_path):
     inputs = make_run(tmp_path)
-    for path in inputs["member_pdfs"]:
+    for path in inputs["member_pdfs"].values():
         table = pq.read_table(path)
         values = pdfs.point_estimate(np.stack(table["pdf"].to_pandas())) + 0.01 * table["member"].to_numpy()
         pq.write_table(table.append_column("z_regressed", [values]), path)

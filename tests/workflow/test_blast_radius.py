@@ -93,6 +93,7 @@ RADIUS = {
     "training.checkpoint_minutes": (1.0, NOTHING),
     "trials.images.members": (2, TRAINING),
     "trials.images.training": ({"epochs": 3}, TRAINING),
+    "trials.images.tested_folds": (1, EVALUATION),
     "trials.images.control": ("shuffled_labels", TRAINING),
     "trials.images.folds.count": (3, FOLDS),
     "trials.images.folds.by": ("galaxy", FOLDS),

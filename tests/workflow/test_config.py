@@ -29,6 +29,7 @@ BAD = [
     ({"trials": {"a b": {}}}, ["trials", "'a b'", "letters"]),
     ({"trials": {"a": {"members": 0}}}, ["trials.a.members", "0"]),
     ({"trials": {"a": {"folds": {"cnt": 2}}}}, ["trials.a.folds.cnt", "'count'"]),
+    ({"trials": {"a": {"tested_folds": 4}}}, ["trials.a", "tested_folds", "4", "3 folds"]),
     ({"trials": {"a": {"training": {"epohcs": 2}}}}, ["trials.a.training.epohcs", "'epochs'"]),
     ({"trials": {"a": {"folds": {"train_in": "not s82"}}}}, ["trials.a.folds.train_in", "'not s82'", "regions"]),
     ({"regions": {"s82": {"ra": [0]}}}, ["regions.s82.ra"]),

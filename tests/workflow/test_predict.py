@@ -175,6 +175,19 @@ def test_an_unfinished_run_and_several_trials_are_named(tiny, tmp_path):
         find_trial(tmp_path, "more")
 
 
+def test_networks_are_those_of_the_folds_that_were_tested(tiny, tmp_path):
+    for name in ("sample/folds-images.parquet", "sample/galaxies.parquet", "cubes.zarr/zarr.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tiny.results / name)
+    photoz = pd.read_parquet(tiny.results / "evaluation/images/photoz.parquet")
+    (tmp_path / "evaluation/images").mkdir(parents=True)
+    photoz[photoz["fold"] == 1].to_parquet(tmp_path / "evaluation/images/photoz.parquet")
+    every, one = find_trial(tiny.results), find_trial(tmp_path)
+    assert list(every.models) == ["fold_0_member_0", "fold_1_member_0"]
+    assert list(one.models) == ["fold_1_member_0"]
+    assert len(one.trained) < len(every.trained)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -76,11 +76,6 @@ def cubes_runtime(wildcards, threads, attempt):
     return minutes_to_cut(frames, threads, attempt, CONFIG.frames_come_later)
 
 
-def folds(trial):
-    """Numbers of a trial's test folds: one for each fold and repeat."""
-    return range(CONFIG.trials[trial].folds.count * CONFIG.trials[trial].folds.repeats)
-
-
 def trial_folds(wildcards):
     """Folds, regions and all else that deals the galaxies of one trial."""
     folds = CONFIG.trials[wildcards.trial].folds
@@ -152,7 +147,7 @@ def trial_pdfs(wildcards):
         "{run}/training/{trial}/fold-{fold}/pdfs.parquet",
         run=RUN,
         trial=wildcards.trial,
-        fold=folds(wildcards.trial),
+        fold=CONFIG.trials[wildcards.trial].fold_numbers,
     )
 
 
@@ -161,7 +156,7 @@ def histories(wildcards):
     return [
         f"{RUN}/training/{trial}/fold-{fold}/member-{member}.history.csv"
         for trial, settings in CONFIG.trials.items()
-        for fold in folds(trial)
+        for fold in settings.fold_numbers
         for member in range(settings.members)
     ]
 

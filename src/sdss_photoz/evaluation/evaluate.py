@@ -32,7 +32,7 @@ def evaluate(
     galaxies: Path,
     folds: Path,
     quality: Sequence[Path],
-    member_pdfs: Sequence[Path],
+    member_pdfs: dict[int, Path],
     photoz: Path,
     ensemble: Path,
     scores: Path,
@@ -54,8 +54,8 @@ def evaluate(
         ``sample/galaxies.parquet`` and ``sample/folds-<trial>.parquet``.
     quality : sequence of Path
         ``cubes/quality-N.parquet`` of all chunks, with ``object_id`` and ``coverage_{b}``.
-    member_pdfs : sequence of Path
-        ``pdfs.parquet`` of fold index 0, 1, ...; index = fold + fold_count x repeat.
+    member_pdfs : dict of int to Path
+        ``pdfs.parquet`` of each fold that was tested, by its number: fold + fold_count x repeat.
     photoz, ensemble, scores : Path
         The outputs ``photoz.parquet`` (a row for each galaxy and repeat), ``photoz.hdf5`` (a qp ensemble of histograms,
         in the same order) and ``metrics.json``.
@@ -85,7 +85,7 @@ def evaluate(
     if method == "forest":
         circumstances = _circumstances(sample, quality, fields)
     tables, distributions = [], []
-    for index, path in enumerate(member_pdfs):
+    for index, path in member_pdfs.items():
         role = roles[f"role_{index}"].reindex(sample.index)
         test = sample.index[role == "test"]
         members = _read_members(path, test)

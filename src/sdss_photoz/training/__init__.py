@@ -1,3 +1,3 @@
 """Stage training: networks per fold and member."""
 
-VERSION = 3  # raised in any commit that changes what this stage writes
+VERSION = 4  # raised in any commit that changes what this stage writes

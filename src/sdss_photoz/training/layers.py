@@ -38,12 +38,15 @@ class Variant(NamedTuple):
         Whether maps are normalised over the batch between a convolution and its activation.
     dropout : float
         Share of the features dropped before each of the last two dense layers, in training.
+    stretch : {"asinh", "sqrt", "gamma", "none"}
+        How the flux of the cubes was compressed (`sdss_photoz.training.stretch`), for layers that need it as it was.
     """
 
     pooling: str = "average"
     activation: str | None = None
     batch_norm: bool = False
     dropout: float = 0.0
+    stretch: str = "asinh"
 
     @property
     def pool(self) -> Callable[[Tensor, int], Tensor]:

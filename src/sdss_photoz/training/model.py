@@ -18,7 +18,8 @@ KEY = "sdss_photoz"  # one entry with all: safetensors writes several entries in
 
 def architecture(settings: Training) -> dict:
     """What a model file must tell for its weights to be used: network, bins, stretch, and what the network varies."""
-    chosen = variant(settings)._replace(dropout=0.0)  # which is of the training alone
+    # dropout is of the training alone, and the stretch has its own entry
+    chosen = variant(settings)._replace(dropout=DOCUMENTED.dropout, stretch=DOCUMENTED.stretch)
     varied = {key: value for key, value in chosen._asdict().items() if value != getattr(DOCUMENTED, key)}
     fixed = {key: getattr(settings, key) for key in ("network", "bins", "stretch")}
     return fixed | ({"variant": varied} if varied else {})
@@ -85,7 +86,7 @@ def load_model(path, network: str, bins: int, stretch: str, variant: dict | None
             f"{path} holds network {_words(**found)}, but {_words(**expected)} is expected: give the settings that it "
             "was trained with, or train again."
         )
-    module = build(network, bins, variant=Variant(**expected["variant"]))
+    module = build(network, bins, variant=Variant(**expected["variant"], stretch=stretch))
     try:
         module.load_state_dict(weights)
     except RuntimeError:

@@ -39,3 +39,15 @@ def stretch(cubes: Tensor, kind: str, noise: Tensor | None = None) -> Tensor:
     if kind == "none":
         return x
     raise UserError(f"training.stretch is {kind!r}, but must be asinh, sqrt, gamma or none.")
+
+
+def unstretch(cubes: Tensor, kind: str, noise: Tensor | None = None) -> Tensor:
+    """Flux (n, y, x, 5) float32, nanomaggies, of stretched cubes: what `stretch` does, undone; parameters as there."""
+    x = cubes.float()
+    if kind == "asinh":
+        return x.sinh() * (torch.tensor(NOISE, device=x.device) if noise is None else noise)
+    if kind == "sqrt":
+        return ((x.abs() + 1).square() - 1).copysign(x)
+    if kind == "gamma":
+        return x.abs().pow(2.2).copysign(x)
+    return x

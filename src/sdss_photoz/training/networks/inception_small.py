@@ -1,4 +1,4 @@
-"""A sibling of the paper's network for some thousand galaxies and a CPU: one inception block, few maps."""
+"""A sibling of the paper's network for some thousand galaxies and a CPU: colours, one inception block, few maps."""
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from sdss_photoz.training.layers import (
     flatten_with_ebv,
     images_first,
 )
+from sdss_photoz.training.photometry import Photometry
 
 # What a network must learn first, brightness and colours, as its first step: rows are r, u-g, g-r, r-i and i-z of the
 # stretched flux, weighted as their scatter among galaxies is small.
@@ -29,7 +30,7 @@ SMOOTHING = 4 / 180  # of the redshift range, 0.009: logits of nearby bins share
 
 
 class Network(nn.Module):
-    """Two convolutions that halve the image, one inception block, three dense layers.
+    """Two convolutions that halve the image and one inception block; three dense layers, which see colours as well.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ class Network(nn.Module):
         self.conv0 = Convolution(len(BANDS), 16, 5, stride=2, prelu=False, variant=variant)
         self.conv1 = Convolution(16, 32, 3, stride=2, prelu=False, variant=variant)
         self.inception0 = Inception(32, 16, 32, prelu=False, variant=variant)
-        self.dense0 = Dense(2 * 2 * self.inception0.maps + 1, 256)
+        self.photometry = Photometry(variant.stretch)
+        self.dense0 = Dense(2 * 2 * self.inception0.maps + 1 + self.photometry.features, 256)
         self.dense1 = Dense(256, 128, variant.dropout)
         self.dense2 = Dense(128, bins, variant.dropout)
         self.pool = variant.pool
@@ -58,6 +60,7 @@ class Network(nn.Module):
         x = images_first(F.linear(cubes, self.colours))
         x = self.pool(self.conv0(x), 2)
         x = self.pool(self.inception0(self.conv1(x)), 4)
-        x = F.relu(self.dense0(flatten_with_ebv(x, ebv / EBV_UNIT)))
+        x = torch.cat([flatten_with_ebv(x, ebv / EBV_UNIT), self.photometry(cubes)], dim=1)
+        x = F.relu(self.dense0(x))
         x = F.relu(self.dense1(x))
         return F.linear(self.dense2(x), self.smoothing)
