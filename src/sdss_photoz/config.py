@@ -365,8 +365,8 @@ class Config(Block):
             _parse(Training, {**self.training.model_dump(), **trial.training}, f"trials.{name}.training")
             if trial.tested_folds is not None and trial.tested_folds > trial.folds.count:
                 raise UserError(
-                    f"trials.{name}.tested_folds is {trial.tested_folds}, but there are {trial.folds.count} folds: lower "
-                    "it, or leave it out to test them all."
+                    f"trials.{name}.tested_folds is {trial.tested_folds}, but there are {trial.folds.count} folds: "
+                    "lower it, or leave it out to test them all."
                 )
             for key in ("train_in", "test_in"):
                 region = getattr(trial.folds, key)

@@ -261,7 +261,7 @@ def test_negative_controls_have_a_section_of_their_own_and_a_better_one_is_flagg
     assert "Negative controls" not in report[1]
 
 
-def test_beside_a_floor_the_gap_and_the_calibration_are_judged_in_words(report, arguments, tmp_path):
+def test_beside_a_floor_the_gap_and_the_calibration_are_judged_in_words(report, arguments, tmp_path, monkeypatch):
     best = {"sigma_mad": {"value": 0.004, "error": 0.0001}}
     floor = Floor(images=best, colours=best, noise_free=best)
     page = write(tmp_path, arguments, floor=floor, config=Config(report={"examples": 0}), quality=[])
@@ -269,9 +269,14 @@ def test_beside_a_floor_the_gap_and_the_calibration_are_judged_in_words(report, 
     closed = scores.loc[("network", "gap_closed")]
     regression, network = (scores.loc[(name, "sigma_mad"), "value"].iloc[0] for name in ("local_linear", "network"))
     assert closed["value"] == pytest.approx((regression - network) / (regression - 0.004))
-    word = "pass" if closed["value"] >= 0.7 else "fail"
     assert "the floor (0.00400 ± 0.00010)" in page
-    assert f"At least 70 % are asked: {word}." in page
+    assert (
+        "At least 70 % are asked of a run with 20,000 test galaxies, such as config/embedded-large.yaml; this" in page
+    )
+    assert "(fail)" not in page
+    monkeypatch.setattr("sdss_photoz.report.floor.ASKED_OF", 100)
+    page = write(tmp_path, arguments, floor=floor, config=Config(report={"examples": 0}), quality=[])
+    assert f"At least 70 % are asked: {'pass' if closed['value'] >= 0.7 else 'fail'}." in page
     distances = [scores.loc[(name, "pit_ks"), "value"] for name in ("network", "member_0", "member_1")]
     for distance, asked in zip(distances, (0.03, 0.015, 0.015), strict=True):
         assert f"{distance:.4f} ({'pass' if distance <= asked else 'fail'})" in page

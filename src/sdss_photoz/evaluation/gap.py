@@ -11,6 +11,7 @@ from sdss_photoz.survey import split_object_id
 
 METHODS = {"network": "z_phot", "local_linear": "z_phot_local_linear"}
 CLOSED = 0.7  # of the gap, at least
+ASKED_OF = 20_000  # test galaxies, as config/embedded-large.yaml has: of fewer nothing is asked
 KS_MEMBER, KS_ENSEMBLE = 0.015, 0.03  # distances from calibrated distributions, at most
 UNIFORM = 1 / 12  # variance of the PIT of calibrated distributions
 
