@@ -42,6 +42,7 @@ def gap_verdict(gap: dict, floor: dict, comparison: dict) -> Markup:
 def calibration_verdict(calibration: pd.DataFrame, galaxies: int) -> Markup:
     """A few sentences on the PIT of the ensemble and its members, from a table of `gap.calibration`."""
     asked = galaxies >= ASKED_OF
+    whom = "this run" if asked else f"a run with {ASKED_OF:,} test galaxies"
     words = calibration["passed"].map({True: " (pass)", False: " (fail)"} if asked else {True: "", False: ""})
     each = [f"{ks:.4f}{word}" for ks, word in zip(calibration["ks"], words, strict=True)]
     ensemble = calibration.iloc[0]
@@ -53,8 +54,8 @@ def calibration_verdict(calibration: pd.DataFrame, galaxies: int) -> Markup:
         f"Kolmogorov-Smirnov distance of PIT from that of calibrated distributions: ensemble {each[0]}; its "
         f"distributions are {kind} (variance of PIT {off} off). Members {', '.join(each[1:])}. Calibrated ones of "
         f"{galaxies:,} galaxies have {0.8687 / galaxies**0.5:.4f} on average. "
-        f"Of {'this run' if asked else f'a run with {ASKED_OF:,} test galaxies'} at most {KS_ENSEMBLE} is asked for the "
-        f"ensemble, and that it is not too narrow, and at most {KS_MEMBER} for each member."
+        f"Of {whom} at most {KS_ENSEMBLE} is asked for the ensemble, and that it is not too narrow, and at most "
+        f"{KS_MEMBER} for each member."
     )
 
 
