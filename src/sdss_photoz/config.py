@@ -203,7 +203,7 @@ class Training(Block):
     )
     batch_norm: bool = what(False, "Normalise maps over the batch between each convolution and its activation.")
     dropout: float = what(0.0, "Share of the features dropped before the last two dense layers.", ge=0, lt=1)
-    epochs: int = what(32, "Passes through the training galaxies.", ge=1)
+    epochs: int = what(16, "Passes through the training galaxies.", ge=1)
     batch: int = what(32, "Galaxies in a step.", ge=1, le=8192)
     sampling: Literal["all", "balanced"] = what(
         "all", "An epoch visits each galaxy once, or as many galaxies, all redshifts alike often."

@@ -116,6 +116,14 @@ def test_the_large_sky_has_100_000_galaxies_at_least_100_in_a_field_and_the_defa
     shard_shape(101_000, settings.sample.chunks)
 
 
+def test_two_cores_without_a_gpu_get_the_same_large_sky():
+    large, small = (config.load(ROOT / "config" / f"embedded-large{kind}.yaml") for kind in ("", "-cpu"))
+    for block in ("embedded", "sample", "archive", "cubes", "evaluation"):
+        assert getattr(small, block) == getattr(large, block)
+    assert small.trials["images"].folds == large.trials["images"].folds
+    assert small.trials["images"].fold_numbers == [0]
+
+
 def test_editors_accept_the_ready_runs():
     jsonschema = pytest.importorskip("jsonschema")
     for path in READY:
