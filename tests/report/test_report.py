@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from synthetic_run import make_run, outputs
 
 from sdss_photoz import __version__
-from sdss_photoz.config import Config, Evaluation, check
+from sdss_photoz.config import Config, Evaluation, Training, check
 from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.evaluation.floor import Floor
-from sdss_photoz.report.figures import save
-from sdss_photoz.report.page import TrialFiles, redshift_entropy, write_report
+from sdss_photoz.report.figures import save, training
+from sdss_photoz.report.page import TrialFiles, descended_loss, redshift_entropy, write_report
 from sdss_photoz.report.tables import verdict
 from sdss_photoz.survey import BANDS
 
@@ -310,3 +310,11 @@ def test_verdict_says_what_the_difference_says():
 def test_entropy_of_a_flat_histogram_is_the_logarithm_of_its_bins():
     assert redshift_entropy((np.arange(1800) + 0.5) * 0.4 / 1800, 180) == pytest.approx(np.log(180))
     assert redshift_entropy(np.full(50, 0.1), 180) == 0
+
+
+def test_the_training_curve_says_what_was_descended():
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [4.5, 4.2], "validation_loss": [4.0, 3.7]})
+    recipe = Training(crps_weight=50.0, dropout=0.2)
+    for settings, expected in ((Training(), "training (cross-entropy)"), (recipe, "training (CRPS term, dropout)")):
+        figure = training({"one": history}, 4.4, descended_loss(settings))
+        assert expected in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]

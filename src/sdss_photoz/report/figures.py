@@ -156,8 +156,18 @@ def pit(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def training(histories: Mapping[str, pd.DataFrame], entropy: float) -> Figure:
-    """Loss against epoch of each network, with the entropy of the redshift histogram."""
+def training(histories: Mapping[str, pd.DataFrame], entropy: float, descended: str = "training") -> Figure:
+    """Loss against epoch of each network, with the entropy of the redshift histogram.
+
+    Parameters
+    ----------
+    histories : dict of DataFrame
+        As `sdss_photoz.training.fit.train_member` writes them.
+    entropy : float
+        Of the redshifts (nat).
+    descended : str
+        What the training loss is called.
+    """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     opaque = 0.9 if len(histories) <= 8 else 0.4
@@ -165,15 +175,15 @@ def training(histories: Mapping[str, pd.DataFrame], entropy: float) -> Figure:
     for index, history in enumerate(histories.values()):
         first = index == 0
         axis.plot(history["epoch"], history["train_loss"], color=ORANGE, lw=1, alpha=opaque,
-                  label="training" if first else None)  # fmt: skip
+                  label=descended if first else None)  # fmt: skip
         axis.plot(history["epoch"], history["validation_loss"], color=BLUE, lw=1.3, alpha=opaque,
-                  label="validation" if first else None)  # fmt: skip
+                  label="validation (cross-entropy)" if first else None)  # fmt: skip
         best = history.loc[history["validation_loss"].idxmin()]
         axis.plot(best["epoch"], best["validation_loss"], "o", color=BLUE, ms=4,
                   label="best epoch" if first else None)  # fmt: skip
         last = max(last, history["epoch"].max())
     axis.axhline(entropy, color=BLACK, lw=1, ls="--", label="entropy of the redshifts")
-    axis.set(xlabel="epoch", ylabel="cross-entropy (nat)", xlim=(0, last + 0.5))
+    axis.set(xlabel="epoch", ylabel="loss (nat)", xlim=(0, last + 0.5))
     axis.legend(ncols=2)
     return figure
 

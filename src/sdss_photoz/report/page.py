@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from sdss_photoz import __version__, files
-from sdss_photoz.config import Block, Config
+from sdss_photoz.config import Block, Config, Training
 from sdss_photoz.cubes.store import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import pdfs
@@ -149,7 +149,7 @@ def _trial_section(name, trial, sample, photoz, found, store, config, figures, t
         "redshifts": draw.redshifts(scored, found["outlier"]),
         "residuals": draw.residual_curves(residuals),
         "pit": draw.pit(pit),
-        "training": draw.training(histories, entropy) if histories else None,
+        "training": draw.training(histories, entropy, descended_loss(training)) if histories else None,
         "examples": _examples(sample, scored, trial.ensemble, photoz, store, config.report.examples),
     }
     kept = {kind: _keep(figure, figures / f"{name}-{kind}.png") for kind, figure in drawn.items() if figure is not None}
@@ -218,6 +218,17 @@ def _cubes_section(sample, quality, store, figures, tables):
         "flawed": {kind: int((n >= 0.5).any(axis=1).sum()) for kind, n in contact.flawed_pixels(found).items()},
         "sheet": _keep(contact.contact_sheet(images, chosen), figures / "contact_sheet.png"),
     }
+
+
+def descended_loss(training: Training) -> str:
+    """What the training loss is: more than the cross-entropy where the recipe says so."""
+    more = [
+        *["CRPS term"] * (training.crps_weight > 0),
+        *["spread labels"] * (training.label_width > 0),
+        *["balanced draws"] * (training.sampling == "balanced"),
+        *["dropout"] * (training.dropout > 0),
+    ]
+    return f"training ({', '.join(more)})" if more else "training (cross-entropy)"
 
 
 def redshift_entropy(z, bins: int) -> float:

@@ -84,4 +84,4 @@ def _scatter(axis, x, y, fold, size):
         axis.scatter(x[chosen], y[chosen], s=size, color=CYCLE[index % len(CYCLE)], lw=0, label=f"{number:.0f}")
     rest = fold.isna().to_numpy()
     if rest.any():
-        axis.scatter(x[rest], y[rest], s=size, color="#BBBBBB", lw=0, label="none")
+        axis.scatter(x[rest], y[rest], s=size, color="#BBBBBB", lw=0, label="none", zorder=0.5)
