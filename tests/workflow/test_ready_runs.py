@@ -45,7 +45,7 @@ def test_a_ready_run_stands_alone_and_names_its_schema_and_its_command(path):
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
 def test_a_dry_run_shows_every_job_of_a_ready_run(path, tmp_path):
     settings, jobs = config.load(path), dry_run(path, tmp_path)
-    folds = Counter({name: trial.folds.count * trial.folds.repeats for name, trial in settings.trials.items()})
+    folds = Counter({name: len(trial.fold_numbers) for name, trial in settings.trials.items()})
     assert jobs["predict_fold"] == folds.total()
     assert jobs["train_member"] == sum(folds[name] * trial.members for name, trial in settings.trials.items())
     assert jobs["download_frames"] == jobs["make_cubes"] == settings.sample.chunks
