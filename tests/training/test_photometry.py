@@ -62,6 +62,14 @@ def test_no_symmetry_of_the_square_changes_it():
         torch.testing.assert_close(layer(other), layer(cubes), rtol=0, atol=1e-4)
 
 
+def test_at_the_edges_of_frames_colours_are_those_of_the_pixels_that_all_bands_have():
+    u, g, r, i, z = magnitudes = (18.9, 17.2, 16.4, 16.0, 15.7)
+    cubes = galaxy(magnitudes)
+    for band, last in enumerate((36, 34, 40, 38, 35)):
+        cubes[:, :, last:, band] = 0
+    assert measured(cubes)[:, 1:] == pytest.approx(np.tile([u - g, g - r, r - i, i - z], (4, 1)), abs=5e-3)
+
+
 def test_a_band_without_frames_and_negative_flux_are_numbers_within_bounds():
     empty, negative = galaxy((18, 17, 16, 15.5, 15)), -galaxy((14, 14, 14, 14, 14))
     empty[..., 0] = 0

@@ -20,7 +20,8 @@ class Photometry(nn.Module):
     """Magnitude and colours of the galaxy at the centre of a cube, in round Gaussian apertures; no parameters.
 
     Asinh magnitudes (Lupton et al. 1999, AJ 118, 1406), softened by the aperture's noise, so that no flux is refused.
-    No symmetry of the square changes them.
+    Pixels that lack a band count in none, so that colours are right at the edge of a frame, whose bands end at
+    different places. No symmetry of the square changes them.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ class Photometry(nn.Module):
             return self._features(cubes)
 
     def _features(self, cubes: Tensor) -> Tensor:
-        flux = unstretch(cubes, self.stretch, self.pixel_noise)
+        covered = cubes.prod(dim=-1, keepdim=True) != 0  # by frames of all bands: elsewhere a band is 0
+        flux = unstretch(cubes, self.stretch, self.pixel_noise) * covered
         flux = self.profile @ flux.flatten(2)  # (n, aperture, x and band)
         flux = (flux.unflatten(2, (CUBE_SIZE, len(BANDS))) * self.profile[:, :, None]).sum(2)
         magnitude = ZERO_POINT - 2.5 / math.log(10) * (torch.asinh(flux / (2 * self.noise)) + self.noise.log())
