@@ -10,6 +10,7 @@ from sdss_photoz.errors import UserError
 BANDS = "ugriz"
 RERUN = 301
 PIXEL_SCALE = 0.396  # arcsec
+ZERO_POINT = 22.5  # magnitude of one nanomaggy
 CUBE_SIZE = 64  # pixels
 FRAME_SHAPE = (1489, 2048)  # rows, columns of a corrected frame
 FIELD_ROWS = 1361  # rows by which two adjacent fields of a run differ: 128 rows are in both

@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline
 from sdss_photoz.cubes.compiled import compiled
 from sdss_photoz.embedded import camera, render
 from sdss_photoz.embedded.population import BULGE_EXCESS
-from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE
+from sdss_photoz.survey import BANDS, CUBE_SIZE, PIXEL_SCALE, ZERO_POINT
 
 PARAMETERS = (*(f"mag_{band}" for band in BANDS), "bulge", "log_bulge_r50", "log_disc_r50", "bulge_ab", "disc_ab")
 R50 = np.geomspace(0.08, 32, 42)  # arcsec, half-light semi-major axes of the grid
@@ -69,7 +69,7 @@ def parameters(galaxies: pd.DataFrame, flux: np.ndarray) -> np.ndarray:
     """
     share = galaxies["bulge_share_r"].to_numpy()
     shape = [np.log(galaxies["bulge_r50"]), np.log(galaxies["disc_r50"]), galaxies["bulge_ab"], galaxies["disc_ab"]]
-    return np.column_stack([22.5 - 2.5 * np.log10(flux), np.log(share / (1 - share)), *shape])
+    return np.column_stack([ZERO_POINT - 2.5 * np.log10(flux), np.log(share / (1 - share)), *shape])
 
 
 def quadrants(profile, r50: float, axis_ratio: float, psfs: list[np.ndarray]) -> list[np.ndarray]:
@@ -179,7 +179,7 @@ def fisher_matrices(theta: np.ndarray, nights: Nights) -> np.ndarray:
 
 
 def _fisher(theta, fwhm, variance, photons):
-    flux = 10 ** (0.4 * (22.5 - theta[:, :5]))
+    flux = 10 ** (0.4 * (ZERO_POINT - theta[:, :5]))
     share = 1 / (1 + np.exp(-theta[:, 5:6] - EXCESS))  # of the bulge in each band
     flux, share = (values.astype(np.float32)[..., None] for values in (flux, share))
     bulge = _images(0, theta[:, 6], theta[:, 8], fwhm)

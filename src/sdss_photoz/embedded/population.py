@@ -16,7 +16,7 @@ from scipy.stats import qmc
 from sdss_photoz.embedded.camera import draw_conditions, photon_variance, sky_noise
 from sdss_photoz.embedded.fit_population import EDGE, POPULATION
 from sdss_photoz.files import digest
-from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, PIXEL_SCALE
+from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, PIXEL_SCALE, ZERO_POINT
 
 FAINTEST_TARGET = 18.3  # mag: some galaxies with a redshift are fainter than the sample's cut
 FAINT_SHARE = 0.12  # of the galaxies between the survey's edge and FAINTEST_TARGET that got a redshift all the same
@@ -176,10 +176,10 @@ def draw_catalog(number: int, seed: int) -> pd.DataFrame:
     reddening = rng.normal(0, 0.1, number) * rng.uniform(0.01, 0.12, number)  # error of the catalogue's E(B-V)
     catalog = pd.DataFrame({"z_true": galaxies["z_true"]})
     for band in BANDS:
-        flux = 10 ** (0.4 * (22.5 - galaxies[f"mag_{band}"]))
+        flux = 10 ** (0.4 * (ZERO_POINT - galaxies[f"mag_{band}"]))
         error = np.sqrt(area * sky_noise(night[band]) ** 2 + flux * photon_variance(night[band]))
         noisy = np.maximum(flux + rng.standard_normal(number) * error, 0.01 * flux)
-        catalog[f"model_mag_{band}"] = 22.5 - 2.5 * np.log10(noisy) + reddening * EXTINCTION_PER_EBV[band]
+        catalog[f"model_mag_{band}"] = ZERO_POINT - 2.5 * np.log10(noisy) + reddening * EXTINCTION_PER_EBV[band]
         catalog[f"model_mag_err_{band}"] = 2.5 / np.log(10) * error / flux
     return catalog
 

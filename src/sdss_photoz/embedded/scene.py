@@ -14,7 +14,7 @@ from sdss_photoz.config import Embedded
 from sdss_photoz.embedded.astrometry import Strip, draw_strips
 from sdss_photoz.embedded.camera import draw_conditions
 from sdss_photoz.embedded.population import draw_faint_galaxies, draw_galaxies, draw_stars, galactic_ebv
-from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, FIELD_ROWS, FRAME_SHAPE
+from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, FIELD_ROWS, FRAME_SHAPE, ZERO_POINT
 
 SEPARATION = 70.0  # pixels between targets, so that few cubes of 64 pixels show two
 EDGE_MARGIN = 40.0  # pixels at the frame's edges with none but the planted targets
@@ -78,7 +78,7 @@ def _draw_objects(strip: Strip, low, high, area, targets, positions, seed: int, 
     objects["ebv_catalog"] = objects["ebv"] * (1 + 0.1 * np.clip(rng.standard_normal(len(objects)), -3, 3))
     for band in BANDS:
         observed = objects[f"mag_{band}"] + EXTINCTION_PER_EBV[band] * objects["ebv"]
-        objects[f"flux_{band}"] = 10 ** (0.4 * (22.5 - observed))
+        objects[f"flux_{band}"] = 10 ** (0.4 * (ZERO_POINT - observed))
     return objects
 
 

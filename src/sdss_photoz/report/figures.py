@@ -156,7 +156,7 @@ def pit(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def training(histories: Mapping[str, pd.DataFrame], entropy: float, descended: str = "training") -> Figure:
+def training(histories: Mapping[str, pd.DataFrame], entropy: float, descended: str) -> Figure:
     """Loss against epoch of each network, with the entropy of the redshift histogram.
 
     Parameters

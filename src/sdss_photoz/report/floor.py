@@ -43,8 +43,8 @@ def calibration_verdict(calibration: pd.DataFrame, galaxies: int) -> Markup:
     """A few sentences on the PIT of the ensemble and its members, from a table of `gap.calibration`."""
     asked = galaxies >= ASKED_OF
     whom = "this run" if asked else f"a run with {ASKED_OF:,} test galaxies"
-    words = calibration["passed"].map({True: " (pass)", False: " (fail)"} if asked else {True: "", False: ""})
-    each = [f"{ks:.4f}{word}" for ks, word in zip(calibration["ks"], words, strict=True)]
+    word = {True: " (pass)", False: " (fail)"} if asked else {True: "", False: ""}
+    each = [f"{row.ks:.4f}{word[row.passed]}" for row in calibration.itertuples()]
     ensemble = calibration.iloc[0]
     wide = abs(ensemble["dispersion"]) > 2 * ensemble["error"]
     kind = "neither too wide nor too narrow" if not wide else "too narrow" if ensemble["dispersion"] > 0 else "too wide"

@@ -5,11 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sdss_photoz.survey import BANDS, CUBE_SIZE
+from sdss_photoz.survey import BANDS, CUBE_SIZE, ZERO_POINT
 from sdss_photoz.training.stretch import NOISE, unstretch
 
 SIGMAS = (1.5, 3.0, 6.0, 12.0)  # pixels of 0.396": from the seeing to most of a galaxy
-ZERO_POINT = 22.5  # magnitude of one nanomaggy
 # r, u-g, g-r, r-i and i-z (mag) of the sample's galaxies, about: middle and scatter
 MIDDLE = (18.25, 1.6, 0.8, 0.4, 0.3)
 SCATTER = (1.0, 0.45, 0.22, 0.09, 0.09)
