@@ -54,6 +54,8 @@ class Form(NamedTuple):
         Whether images lie in memory as (y, x, band); otherwise as (band, y, x), as most programs keep them.
     row : int
         What the aligned form pads maps to multiples of; 1: parallel convolutions merged alone; 0: the plain layers.
+    fourier : bool
+        Whether the aligned form's 5x5 convolutions go through the Fourier transform.
     kept : bool
         Whether the process keeps the memory that a step frees; on a GPU torch always does.
     compiled, recorded : bool
@@ -64,6 +66,7 @@ class Form(NamedTuple):
     arithmetic: torch.dtype = torch.float32
     channels_last: bool = True
     row: int = 0
+    fourier: bool = False
     kept: bool = False
     compiled: bool = False
     recorded: bool = False
@@ -83,6 +86,7 @@ def forms(device: torch.device, bfloat16: bool) -> list[Form]:
         exact.append(Form("padded to multiples of 8", row=ROW))
     else:
         exact.append(exact[-1]._replace(name="memory kept between steps", kept=True))
+        exact.append(exact[-1]._replace(name="5x5 convolutions by Fourier transform", fourier=True))
     half = [
         Form("bfloat16 by autocast", torch.bfloat16),
         Form("bfloat16 copies of the weights", torch.bfloat16, row=ROW, kept=True),
@@ -124,7 +128,7 @@ class Steps:
         if form.channels_last:
             network = network.to(memory_format=torch.channels_last)
         compiler = Compiler(form.compiled)
-        computed = AlignedNetwork(network, form.row) if form.row else network
+        computed = AlignedNetwork(network, form.row, form.fourier) if form.row else network
         self.descent = Descent(network, settings, count, form.arithmetic, computed, compiler)
         self.read = compiler(
             partial(examples.read, augment=settings.augment, bands=self.descent.bands, dtype=self.descent.dtype)

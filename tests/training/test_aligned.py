@@ -29,9 +29,9 @@ def test_the_aligned_form_returns_the_plain_logits_in_float64(narrow_network):
     narrow_network = narrow_network.double()
     cubes, ebv, _ = _batch()
     for row in (1, 8):
-        assert torch.allclose(
-            AlignedNetwork(narrow_network, row)(cubes, ebv), narrow_network(cubes, ebv), rtol=0, atol=1e-14
-        )
+        for fourier in (False, True):
+            aligned = AlignedNetwork(narrow_network, row, fourier)
+            assert torch.allclose(aligned(cubes, ebv), narrow_network(cubes, ebv), rtol=0, atol=1e-14)
 
 
 def test_parallel_convolutions_are_one_without_padding(narrow_network):
@@ -65,9 +65,12 @@ def test_files_keep_the_published_number_of_parameters():
     assert sum(shape.numel() for shape in AlignedNetwork(build("inception")).shapes.values()) == 27_596_372
 
 
-def test_padding_stays_exactly_zero_through_adam_and_the_weights_are_those_of_the_plain_network(narrow_network):
+@pytest.mark.parametrize("fourier", [False, True])
+def test_padding_stays_exactly_zero_through_adam_and_the_weights_are_those_of_the_plain_network(
+    narrow_network, fourier
+):
     narrow_network = narrow_network.double()
-    aligned = AlignedNetwork(narrow_network)
+    aligned = AlignedNetwork(narrow_network, fourier=fourier)
     plain = copy.deepcopy(narrow_network)
     cubes, ebv, labels = _batch()
     losses = []

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sdss_photoz.training.fourier import convolve
 from sdss_photoz.training.layers import BatchNorm, Convolution, Dense, DenseWithEbv, Inception, flatten, pool_same
 
 CACHE = 2**19  # bytes of maps that a CPU's core keeps at hand
@@ -110,10 +111,13 @@ class AlignedConvolutions(nn.Module):
         The plain `Convolution` layers by name; an empty name for a layer that stands alone.
     maps_in : Maps
         What they read.
+    fourier : bool
+        Whether to convolve through the Fourier transform.
     """
 
-    def __init__(self, plain: dict[str, Convolution], maps_in: Maps):
+    def __init__(self, plain: dict[str, Convolution], maps_in: Maps, fourier: bool = False):
         super().__init__()
+        self.fourier = fourier
         counts = [len(layer.weight) for layer in plain.values()]
         self.maps = Maps.beside(*counts, row=maps_in.row)
         self.split = [padded(count, maps_in.row) for count in counts]
@@ -138,6 +142,9 @@ class AlignedConvolutions(nn.Module):
             x = F.pad(x, (0, 0, 0, 0, 0, missing))
         if size == 1:
             x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        elif self.fourier:
+            x = convolve(x, self.weight)
+            x = x if self.bias is None else x + self.bias.view(-1, 1, 1)
         else:
             x = F.conv2d(x, self.weight, self.bias, padding=size // 2)
         x = x if self.norm is None else self.norm(x)
@@ -151,9 +158,9 @@ class AlignedConvolutions(nn.Module):
 
 
 class AlignedInception(nn.Module):
-    """An inception block whose 1x1 convolutions are one."""
+    """An inception block whose 1x1 convolutions are one; its 5x5 one may go through the Fourier transform."""
 
-    def __init__(self, plain: Inception, maps_in: Maps):
+    def __init__(self, plain: Inception, maps_in: Maps, fourier: bool):
         super().__init__()
         narrow, wide = len(plain.into_3x3.weight), len(plain.branch_1x1.weight)
         branches = ("3x3", "5x5") if plain.with_5x5 else ("3x3",)
@@ -165,7 +172,8 @@ class AlignedInception(nn.Module):
         }
         self.exact = [f"into.{name}" for name in self.into.exact]
         for name in (f"branch_{branch}" for branch in branches):
-            layer = AlignedConvolutions({"": getattr(plain, name)}, Maps.beside(narrow, row=maps_in.row))
+            maps = Maps.beside(narrow, row=maps_in.row)
+            layer = AlignedConvolutions({"": getattr(plain, name)}, maps, fourier and name == "branch_5x5")
             setattr(self, name, layer)
             for kind, (place,) in layer.places.items():
                 self.places[f"{name}.{kind}"] = [place._replace(name=f"{name}.{place.name}")]
@@ -238,6 +246,8 @@ class AlignedNetwork(nn.Module):
         A network whose layers, in the order of its children, each read the one before; it stays as it is.
     row : int
         What counts of maps and features are padded to multiples of; 1: no padding.
+    fourier : bool
+        Whether the 5x5 convolutions of inception blocks go through the Fourier transform: in float32 or float64.
 
     Attributes
     ----------
@@ -245,7 +255,7 @@ class AlignedNetwork(nn.Module):
         Parameters that must stay float32 whatever the arithmetic of the others.
     """
 
-    def __init__(self, plain: nn.Module, row: int = ROW):
+    def __init__(self, plain: nn.Module, row: int = ROW, fourier: bool = False):
         super().__init__()
         self.network = copy.deepcopy(plain)
         self.shapes = {name: value.shape for name, value in plain.state_dict().items()}
@@ -253,7 +263,7 @@ class AlignedNetwork(nn.Module):
         *_, last = plain.children()
         for name, layer in plain.named_children():
             maps = maps or Maps.beside(layer.weight.shape[1], row=row)
-            aligned = _align(layer, maps, layer is last)
+            aligned = _align(layer, maps, layer is last, fourier)
             setattr(self.network, name, aligned)
             maps, prefix = aligned.maps, f"network.{name}."
             self.exact |= {prefix + kind for kind in aligned.exact}
@@ -288,11 +298,11 @@ class AlignedNetwork(nn.Module):
         return plain
 
 
-def _align(layer: nn.Module, maps: Maps, last: bool) -> nn.Module:
+def _align(layer: nn.Module, maps: Maps, last: bool, fourier: bool) -> nn.Module:
     if isinstance(layer, Convolution):
         return AlignedConvolutions({"": layer}, maps)
     if isinstance(layer, Inception):
-        return AlignedInception(layer, maps)
+        return AlignedInception(layer, maps, fourier)
     if isinstance(layer, DenseWithEbv):
         return AlignedDenseWithEbv(layer, maps)
     return AlignedDense(layer, maps, last)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from sdss_photoz.survey import BANDS
 from sdss_photoz.training import dropout
-from sdss_photoz.training.aligned import ROW, AlignedNetwork
+from sdss_photoz.training.aligned import AlignedNetwork
 from sdss_photoz.training.averaging import Average, shares_of_newest
 from sdss_photoz.training.loss import Loss
 from sdss_photoz.training.optimizer import Optimizer
@@ -55,8 +55,8 @@ def form_of(network: nn.Module, arithmetic: torch.dtype) -> nn.Module:
     """The form that a network is trained in: aligned where it has the attribute ``wide``, else itself."""
     if not getattr(network, "wide", False):
         return network
-    padded = arithmetic == torch.bfloat16 or next(network.parameters()).is_cuda  # in float32 a CPU gains nothing by it
-    return AlignedNetwork(network, ROW if padded else 1)
+    matrix_units = arithmetic == torch.bfloat16 or next(network.parameters()).is_cuda
+    return AlignedNetwork(network) if matrix_units else AlignedNetwork(network, row=1, fourier=True)
 
 
 class Descent:
