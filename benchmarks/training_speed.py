@@ -13,12 +13,12 @@ from training_forms import PLAIN, Form, Settings, Steps, forms, median_seconds, 
 from training_galaxies import make_examples
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE
-from sdss_photoz.training.aligned import ROW, AlignedNetwork
 from sdss_photoz.training.device import arithmetic, keep_freed_memory
 from sdss_photoz.training.examples import Catalogue
 from sdss_photoz.training.layers import Convolution, Dense
 from sdss_photoz.training.networks import build, names
 from sdss_photoz.training.residence import Pinned, Resident, Streamed
+from sdss_photoz.training.step import form_of
 
 PAPER = {"schedule": "step", "learning_rate": 1e-4}  # the paper's recipe
 CHUNK, CHUNKS_OF_A_SHARD = 128, 9  # galaxies of a chunk of the file that is streamed; as the stores of large runs
@@ -47,13 +47,14 @@ def layers(device: torch.device, quick: bool, batch: int, measured: list[dict]) 
 
     The floor is the larger of two times: the layer's operations at the ceiling of the matrix product; and its bytes at
     that of the copy, each tensor between two convolutions read twice (for the result and for the weights' gradient) and
-    written once, its gradient likewise, each weight read twice and its gradient written once.
+    written once, its gradient likewise, each weight read twice and its gradient written once. A convolution through the
+    Fourier transform takes fewer operations than those, and may lie below.
     """
     kind = arithmetic(device)
     ceiling = {row["ceiling"]: row["measured"] for row in measured}
     operations = 1e12 * ceiling[f"matrix product, {str(kind).removeprefix('torch.')}"]
     plain = wide_network(quick).to(device, memory_format=torch.channels_last)
-    aligned = AlignedNetwork(plain, ROW if kind == torch.bfloat16 else 1).network
+    aligned = form_of(plain, kind).network
     cubes = torch.randn(2 if quick else batch, CUBE_SIZE, CUBE_SIZE, len(BANDS), device=device)
     inputs = cubes.to(kind), torch.rand(len(cubes), device=device)
     found = {form: _inputs(network.to(kind), inputs) for form, network in (("plain", plain), ("aligned", aligned))}

@@ -1,4 +1,4 @@
-"""A real Slurm cluster on this machine: two cpu nodes, one gpu node, no accounting.
+"""A real Slurm cluster on this machine: two cpu nodes, one gpu node that urgent jobs take over, no accounting.
 
 Slurm's jobs lose SLURM_CONF, so the configuration lies in /etc/slurm; whatever lay there is set aside and put back.
 """
@@ -32,6 +32,8 @@ SlurmdTimeout=20
 KillWait=5
 MinJobAge=300
 MpiDefault=none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
 SlurmUser=root
 SlurmctldPort=16817
@@ -45,7 +47,8 @@ NodeName=c1 NodeHostname={host} Port=17001 CPUs=4 RealMemory=8000
 NodeName=c2 NodeHostname={host} Port=17002 CPUs=4 RealMemory=8000
 NodeName=g1 NodeHostname={host} Port=17003 CPUs=4 RealMemory=8000 Gres=gpu:1
 PartitionName=cpu Nodes=c1,c2 Default=YES MaxTime=INFINITE State=UP
-PartitionName=gpu Nodes=g1 MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=g1 MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=g1 MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
@@ -88,7 +91,7 @@ def _wait_until_idle(folder, seconds=30):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         states = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %t"], capture_output=True, text=True).stdout.split("\n")
-        if sum(line.endswith(" idle") for line in states) == 3:
+        if len({line for line in states if line.endswith(" idle")}) == 3:
             return
         time.sleep(0.3)
     raise RuntimeError(f"the Slurm cluster did not come up: {(folder / 'slurmctld.log').read_text()[-2000:]}")
