@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
 
 COSTS = {
-    "inception": Cost(4.56e9, 1.52e9, 0.133, 0.030, 22e6, 27_596_372 * 4),
+    "inception": Cost(4.56e9, 1.52e9, 0.055, 0.022, 16e6, 27_596_372 * 4),
     "inception_small": Cost(19.2e6, 8.0e6, 0.00085, 0.00048, 0.6e6, 203_204 * 4),
 }
 
