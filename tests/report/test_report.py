@@ -226,6 +226,15 @@ def test_each_trial_has_its_section(arguments, tmp_path):
     assert (tmp_path / "figures/twenty_percent-pit.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("tested", "words"),
+    [(None, "for each of 5 folds"), (1, "for the first of 5 folds"), (2, "for each of the first 2 of 5")],
+)
+def test_folds_that_were_left_out_are_told(arguments, tmp_path, tested, words):
+    config = check({"trials": {"images": {"tested_folds": tested, "folds": {"count": 5}}}, "report": {"examples": 0}})
+    assert words in write(tmp_path, arguments, config=config)
+
+
 def with_controls(trial, folder, sigma_mad, correlation):
     """Files of a trial whose metrics.json holds a negative control of this score."""
     shutil.copytree(trial.photoz.parent, folder)
