@@ -25,7 +25,7 @@ TITLES = {
 }
 NOTES = {
     "layers": "The floor is the larger of the layer's operations at the ceiling of the matrix product and its bytes at "
-    "that of the copy.",
+    "that of the copy. Convolutions through the Fourier transform take fewer operations and may lie below it.",
     "ladder": "From index to new weights, median of three turns, the forms by turns on three batches.",
     "parity": "Same initial weights, order and symmetries. Differences are fast minus plain, paired by seed, with "
     "standard errors. Passed: both differences zero within two standard errors, that of the loss below 0.5 % of it, "
