@@ -10,7 +10,7 @@ from tests.workflow.conftest import ROOT, Workflow
 
 @pytest.fixture(scope="module")
 def default(tmp_path_factory):
-    """The default run on a sixth of its sky, as far as its first network."""
+    """The default run on four of its fields, as far as its first network."""
     workflow = Workflow(tmp_path_factory.mktemp("default"), ROOT / "config.yaml")
     history, sky = "results/default/training/images/fold-0/member-0.history.csv", "embedded={fields: 4, visits: 1}"
     workflow.run("--cores", "2", history, config=[sky], check=True, timeout=900)

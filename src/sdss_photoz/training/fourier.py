@@ -88,13 +88,16 @@ def _spectra(images: Tensor, period: int, conjugate: bool = False) -> Tensor:
     side = images.shape[-1]
     wide = images.new_zeros(*images.shape[:2], period, period)
     wide[..., :side, :side] = images
-    found = torch.fft.rfft2(wide).flatten(2).permute(2, 0, 1)
-    return torch.empty(found.shape, dtype=found.dtype).copy_(found.conj() if conjugate else found)
+    return _laid_out(torch.fft.rfft2(wide).flatten(2).permute(2, 0, 1), conjugate)
 
 
 def _images(spectra: Tensor, period: int, side: int, conjugate: bool = False) -> Tensor:
     """Images (n, maps, side, side), channels-last in memory, of spectra (frequency, n, maps)."""
-    found = spectra.permute(1, 2, 0)
-    lines = torch.empty(found.shape, dtype=found.dtype).copy_(found.conj() if conjugate else found)
+    lines = _laid_out(spectra.permute(1, 2, 0), conjugate)
     lines = torch.fft.ifft(lines.unflatten(2, (period, -1)), dim=2)[:, :, :side]
     return torch.fft.irfft(lines, period, dim=3)[..., :side].contiguous(memory_format=torch.channels_last)
+
+
+def _laid_out(view: Tensor, conjugate: bool) -> Tensor:
+    """A copy whose memory has the order of the view's axes, conjugated on the way or not."""
+    return torch.empty(view.shape, dtype=view.dtype).copy_(view.conj() if conjugate else view)
