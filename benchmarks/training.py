@@ -21,7 +21,7 @@ from training_parity import parity
 from training_restart import restart
 from training_speed import ceilings, inference, ladder, layers, residence
 
-from sdss_photoz.training.device import claim, cpu_threads
+from sdss_photoz.training.device import claim, cpu_threads, numerics
 
 PHASES = ["ceilings", "layers", "ladder", "residence", "parity", "restart", "inference", "recipes"]
 
@@ -35,8 +35,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--batch", type=int, help="galaxies in a step; 128 on a GPU, 64 on a CPU")
     words = parser.parse_args()
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    with claim(words.device) as device, cpu_threads(1):
+    with claim(words.device) as device, cpu_threads(1), numerics(device, torch.float32):
         phases = words.phase or [name for name in PHASES if name != "recipes" or words.quick or device.type == "cuda"]
         print(machine(device))
         tables = {}

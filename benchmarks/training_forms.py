@@ -116,6 +116,8 @@ class Steps:
 
     Attributes
     ----------
+    compiler : Compiler
+        What compiles its functions.
     descent : Descent
         The network on its way.
     loss : Tensor
@@ -127,7 +129,7 @@ class Steps:
         network = copy.deepcopy(network).to(self.device)
         if form.channels_last:
             network = network.to(memory_format=torch.channels_last)
-        compiler = Compiler(form.compiled)
+        self.compiler = compiler = Compiler(form.compiled)
         computed = AlignedNetwork(network, form.row, form.fourier) if form.row else network
         self.descent = Descent(network, settings, count, form.arithmetic, computed, compiler)
         self.read = compiler(

@@ -1,5 +1,6 @@
 """A training that is killed with -9 and started again: what it loses, and whether it ends with the same bytes."""
 
+import math
 import random
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 import torch
 
 OUTPUTS = ("member-0.safetensors", "history.csv")
+BATCH = 16
+SIZES = {"quick": (64, 16, 3), "whole": (1500, 300, 16)}  # galaxies to train on, to validate on, and epochs
 
 
 def restart(device: torch.device, quick: bool) -> list[dict]:
-    """Train undisturbed; train again, killed at a random moment after a checkpoint, and go on.
+    """Train undisturbed; train again, killed a moment after the checkpoint of a random epoch, and go on.
 
     Returns
     -------
@@ -43,7 +46,8 @@ def restart(device: torch.device, quick: bool) -> list[dict]:
 
 def _train(out: Path, device: torch.device, quick: bool, killed: random.Random | None = None) -> float:
     """Seconds of a training in a process of its own."""
-    command = [sys.executable, __file__, str(out), device.type, "quick" if quick else "whole"]
+    size = "quick" if quick else "whole"
+    command = [sys.executable, __file__, str(out), str(device), size]
     start = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         if killed is None:
@@ -51,12 +55,19 @@ def _train(out: Path, device: torch.device, quick: bool, killed: random.Random |
             if process.returncode:
                 raise RuntimeError(f"the training ended with an error: {said}")
         else:
-            while process.poll() is None and not any((out / ".checkpoint").glob("step-*.safetensors")):
+            galaxies, _, epochs = SIZES[size]
+            step = math.ceil(killed.randint(1, epochs - 2) * galaxies / BATCH)
+            while process.poll() is None and _newest(out / ".checkpoint") < step:
                 time.sleep(0.01)
-            time.sleep(killed.uniform(0, 0.1 if quick else 5))
+            time.sleep(killed.uniform(0, 0.1))
             process.kill()
             process.communicate()
     return time.perf_counter() - start
+
+
+def _newest(checkpoints: Path) -> int:
+    """Steps that the newest checkpoint holds; 0: there is none."""
+    return max((int(path.stem.removeprefix("step-")) for path in checkpoints.glob("step-*.safetensors")), default=0)
 
 
 def main(out: str, device: str, size: str) -> None:
@@ -66,13 +77,10 @@ def main(out: str, device: str, size: str) -> None:
 
     from sdss_photoz.training.fit import train_member
 
-    quick = size == "quick"
-    settings = Settings(epochs=3 if quick else 16, batch=16, checkpoint_minutes=0.0)
-    if hasattr(settings, "deterministic"):
-        settings.deterministic = True
+    *counts, epochs = SIZES[size]
+    settings = Settings(epochs=epochs, batch=BATCH, checkpoint_minutes=0.0, deterministic=True)
     train, validation = (
-        make_examples(count, seed, torch.device(device), settings)
-        for seed, count in enumerate((64, 16) if quick else (1500, 300))
+        make_examples(count, seed, torch.device(device), settings) for seed, count in enumerate(counts)
     )
     train_member(train, validation, settings, 0, 0, *(Path(out) / name for name in (*OUTPUTS, ".checkpoint")))
 

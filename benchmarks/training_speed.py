@@ -13,10 +13,11 @@ from training_forms import PLAIN, Form, Settings, Steps, forms, median_seconds, 
 from training_galaxies import make_examples
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE
-from sdss_photoz.training.device import arithmetic, keep_freed_memory
+from sdss_photoz.training.device import arithmetic, keep_freed_memory, numerics
 from sdss_photoz.training.examples import Catalogue
 from sdss_photoz.training.layers import Convolution, Dense
 from sdss_photoz.training.networks import build, names
+from sdss_photoz.training.replay import Replay
 from sdss_photoz.training.residence import Pinned, Resident, Streamed
 from sdss_photoz.training.step import form_of
 
@@ -208,13 +209,15 @@ def inference(device: torch.device, quick: bool) -> list[dict]:
         plain, trained = Form("plain"), trained._replace(name="as trained")
         for form in (plain, trained) if trained[1:] != plain[1:] else (plain,):
             step = Steps(network, examples, settings, 1, form)
+            logits = step.compiler(step.descent.logits)
 
-            def predict(step=step, index=index):
+            def predict(step=step, logits=logits, index=index):
                 cubes, ebv, _ = step.read(index)
-                step.descent.logits(cubes, ebv).softmax(dim=1)
+                logits(cubes, ebv).softmax(dim=1)
 
-            with torch.no_grad():
-                spent = median_seconds(predict, device, quick)
+            once = Replay(predict, None, step.compiler, form.name)
+            with torch.no_grad(), numerics(device, form.arithmetic):
+                spent = median_seconds(lambda once=once: once(device), device, quick)
             row = {"network": name, "form": form.name, "arithmetic": str(form.arithmetic).removeprefix("torch.")}
             rows.append({**row, "batch": batch, "galaxies_a_second": round(batch / spent, 1)})
     return rows

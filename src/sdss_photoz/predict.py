@@ -33,7 +33,7 @@ from sdss_photoz.progress import progress
 from sdss_photoz.sample.linking import unit_vectors
 from sdss_photoz.survey import EXTINCTION_PER_EBV
 from sdss_photoz.training.data import selection
-from sdss_photoz.training.device import claim, cpu_threads, full_memory_said
+from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics
 from sdss_photoz.training.model import describe_model, load_model
 from sdss_photoz.training.predict import PIECE, predict_cubes
 from sdss_photoz.training.stretch import stretch
@@ -171,7 +171,7 @@ def predict(
         how = {"stack": stack, "overlap_rows": overlap_rows}
         depth = cutouts(positions[["ra", "dec"]], frames, store, threads, **how)
         full = full_memory_said("the GPU's memory is full: free it of other programs, or give --device cpu.")
-        with claim(device) as place, cpu_threads(threads), full:
+        with claim(device) as place, cpu_threads(threads), numerics(place, torch.float32), full:
             found, pdf = _look_at_cubes(store, ebv, depth, ensemble, place, symmetry_averaging)
     ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
     petrosian = pd.to_numeric(positions[domain.PETROSIAN], errors="coerce") if domain.PETROSIAN in positions else None

@@ -11,6 +11,11 @@ from sdss_photoz.training import fit, predict
 from sdss_photoz.training.model import save_model
 from sdss_photoz.training.networks import build
 
+FULL = [
+    "CUDA out of memory.",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling",
+    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+]
 TRAINING = {"epochs": 1, "batch": 16, "device": "cpu"}
 
 
@@ -78,7 +83,7 @@ def test_labels_outside_the_bins(run_script):
     assert "training.outside_bins to clip" in said
 
 
-@pytest.mark.parametrize("message", ["CUDA out of memory.", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"])
+@pytest.mark.parametrize("message", FULL)
 def test_a_full_gpu_in_training(run_script, monkeypatch, message):
     def full(*_):
         raise RuntimeError(message)

@@ -83,13 +83,23 @@ def test_the_cpu_is_used_on_request_without_a_look_at_gpus(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.fixture
+def tf32_everywhere():
+    """As some containers set it for products of matrices."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_a_deterministic_gpu_chooses_no_algorithm_by_trial_and_afterwards_all_is_as_before(monkeypatch, deterministic):
+def test_a_deterministic_gpu_chooses_no_algorithm_by_trial_and_afterwards_all_is_as_before(
+    monkeypatch, tf32_everywhere, deterministic
+):
     def state():
         cudnn = torch.backends.cudnn
         return (
             torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32,
-            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cuda.matmul.allow_tf32,
         )  # fmt: skip
 
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "to be removed")
@@ -97,7 +107,7 @@ def test_a_deterministic_gpu_chooses_no_algorithm_by_trial_and_afterwards_all_is
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     before = state()
     with device.numerics(torch.device("cuda", 0), torch.bfloat16, deterministic):
-        assert state() == (deterministic, deterministic, not deterministic, True, False)
+        assert state() == (deterministic, deterministic, not deterministic, True, False, False)
         assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if deterministic else None)
     with device.numerics(torch.device("cuda", 0), torch.float32):
         assert not torch.backends.cudnn.allow_tf32

@@ -120,6 +120,7 @@ def test_replayed_steps_give_the_bits_of_steps_as_written_past_epochs_the_drop_o
     assert [tape.replays for tape in tapes] == [7 - 3, 24 - 7 - 3]
     assert [row[3] for row in left[0]] == [2e-3, 2e-3, 4e-4, 4e-4, 4e-4]
     assert run.descent.step == 24
+    assert run.first == 7 + 4  # the speed is counted from where the second run had recorded
     for row in run.state.history:
         assert row["share_of_ceiling"] == pytest.approx(row["galaxies_per_second"] / 1e6)
     _same(left, as_written)
@@ -174,7 +175,8 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_written_and_says_so_once(c
     )
 
 
-def test_where_the_compiler_fails_steps_run_as_they_are_written_and_one_line_says_so(monkeypatch, capsys):
+@pytest.mark.parametrize("recorder", [Tape, lambda: None], ids=["recorded", "not recorded"])
+def test_where_the_compiler_fails_steps_run_as_they_are_written_and_one_line_says_so(monkeypatch, capsys, recorder):
     def broken(function, **_):
         def call(*_):
             raise ImportError("no compiler here")
@@ -184,11 +186,24 @@ def test_where_the_compiler_fails_steps_run_as_they_are_written_and_one_line_say
     monkeypatch.setattr(torch, "compile", broken)
     compiler, total = Compiler(True), torch.zeros(())
     double = compiler(lambda value: 2 * value)
-    replay = Replay(lambda value: total.add_(double(value)), Tape(), compiler, "fold 0")
+    replay = Replay(lambda value: total.add_(double(value)), recorder(), compiler, "fold 0")
     for number in range(6):
         replay(CPU, torch.tensor(float(number)))
     assert total == 30
     assert capsys.readouterr().err.count("a step cannot be compiled on this GPU (no compiler here)") == 1
+
+
+def test_more_recipes_compile_in_one_process_than_pytorch_allows_of_one_function(monkeypatch):
+    class Recipe:
+        def __init__(self, power):
+            self.power = power
+
+        def loss(self, x):
+            return x**self.power
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    powers, x = range(1, 2 * torch._dynamo.config.recompile_limit), torch.full((), 2.0)
+    assert [Compiler(True)(Recipe(power).loss)(x) for power in powers] == [2.0**power for power in powers]
 
 
 def test_a_full_memory_is_no_reason_to_go_on_without_the_compiler():

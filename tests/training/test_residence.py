@@ -181,6 +181,9 @@ class _FakeCuda:
     def stream(self, stream):
         return self
 
+    def device(self, device):
+        return self
+
     def current_stream(self, device):
         return "compute"
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from sdss_photoz.errors import UserError
 
 POLL_SECONDS = 2.0
-MEMORY_FULL = ("out of memory", "ALLOC_FAILED")  # what PyTorch, CUDA and its libraries say of it
+MEMORY_FULL = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")  # what PyTorch, CUDA and its libraries say of it
 
 
 def visible_gpus() -> list[str]:
@@ -150,15 +150,18 @@ def numerics(device: torch.device, kind: torch.dtype, deterministic: bool = Fals
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
     before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    products = torch.backends.cuda.matmul.allow_tf32  # an environment variable or a library may have set it
     choice = {"benchmark": not deterministic, "deterministic": deterministic, "allow_tf32": kind == torch.bfloat16}
     with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, **choice):
         torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = False  # it would cost a pass over each new tensor
+        torch.backends.cuda.matmul.allow_tf32 = False
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0])
             torch.utils.deterministic.fill_uninitialized_memory = before[1]
+            torch.backends.cuda.matmul.allow_tf32 = products
 
 
 def arithmetic(device: torch.device, precision: str = "auto") -> torch.dtype:

@@ -24,7 +24,7 @@ from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import architecture, save_model
 from sdss_photoz.training.networks import build, variant
 from sdss_photoz.training.order import Sequence, random_words, redshift_strata
-from sdss_photoz.training.replay import Compiler, Replay, recorder
+from sdss_photoz.training.replay import WARM_UP, Compiler, Replay, recorder
 from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
 from sdss_photoz.training.validation import learn_point, validate
 
@@ -77,13 +77,16 @@ def train_member(
         Where there are too few galaxies, or the loss is no longer a number.
     """
     check_counts(len(train), len(validation), settings, label)
-    run = _Run(train, validation, settings, fold, member, checkpoint_folder, label, watch)
+    run, point = _Run(train, validation, settings, fold, member, checkpoint_folder, label, watch), {}
     with (
         cpu_threads(settings.cpu_threads),
         numerics(run.device, run.arithmetic, settings.deterministic),
         _stop_on_sigterm() as stop,
     ):
         run.go(stop)
+        if settings.regressed_point:
+            run.network.load_state_dict(run.best)
+            point["point"] = learn_point(run.network, validation).round(8).tolist()
     history = pd.DataFrame(run.state.history)[HISTORY]
     history["best"] = history.index == history["validation_loss"].idxmin()
     best = history[history["best"]].iloc[0]
@@ -98,10 +101,8 @@ def train_member(
     description = {
         **architecture(settings),
         **{"fold": fold, "member": member, "epoch": int(best["epoch"]), "version": training.VERSION},
+        **point,
     }
-    if settings.regressed_point:
-        run.network.load_state_dict(run.best)
-        description["point"] = learn_point(run.network, validation).round(8).tolist()
     files.write_csv(history_path, history)
     save_model(model_path, run.best, description)
     run.checkpoints.remove()
@@ -172,8 +173,7 @@ class _Run:
         self._resume()
         self.scalars = self.watch(self.state.history) if self.watch else None
         self.best_speed = self._galaxies_per_second_at_the_ceiling()
-        self.first, self.begun = self.state.step, time.monotonic()
-        self.counted = self.first, self.begun
+        self._start_clock()
         saved, every = time.monotonic(), 60 * self.settings.checkpoint_minutes  # 0: at the end of each epoch
         bar = progress(
             total=self.settings.epochs * len(self.train),
@@ -184,6 +184,8 @@ class _Run:
         with bar, closing(self.train.inputs(self.sequence, self.state.step, self.steps)) as inputs:
             while self.state.step < self.steps:
                 self._step(*next(inputs))
+                if self.replay.taken == WARM_UP + 1:
+                    self._start_clock()
                 bar.update(min(self.settings.batch, bar.total - bar.n))
                 ended = self.state.step >= self.sequence.steps(self.state.epoch + 1)
                 if ended:
@@ -202,6 +204,12 @@ class _Run:
                         file=sys.stderr,
                     )
                     raise SystemExit(128 + signal.SIGTERM)
+
+    def _start_clock(self) -> None:
+        """Count the speed from here: once more when a GPU has compiled and recorded, which is done once."""
+        self._look()
+        self.first, self.begun = self.state.step, time.monotonic()
+        self.counted = self.first, self.begun
 
     def _take(self, *inputs: Tensor) -> None:
         """Take a step, all of it on the device."""

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3  # steps before the recording, in which kernels are compiled and chosen
+VARIANTS = 64  # of a function that one process may compile: a benchmark trains many recipes in turn
 
 
 def keep_kernels(folder) -> None:
-    """Let compiled kernels be kept in a folder, for all jobs that name the same one; a user's own choice stands."""
+    """Let compiled kernels be kept in a folder, for all jobs that name the same one; a user's own choice stands.
+
+    Four processes compile them, where PyTorch would start one for each core of a node, beyond a job's memory.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((Path(folder) / "kernels").resolve()))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
 
 
 class Compiler:
@@ -32,7 +37,7 @@ class Compiler:
         """The function, compiled when it is first called."""
         if not self.on:
             return function
-        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+        compiled = torch.compile(function, fullgraph=True, dynamic=False, recompile_limit=VARIANTS)
         return lambda *arguments: (compiled if self.on else function)(*arguments)
 
 
@@ -94,7 +99,8 @@ class Replay:
     def __call__(self, device: torch.device, *inputs: Tensor) -> None:
         """Take a step with inputs that lie on the device or in page-locked memory."""
         if self.recorder is None:
-            self.step(*(value.to(device) for value in inputs))
+            self.inputs = [value.to(device) for value in inputs]
+            self._run()
             return
         self.inputs = self.inputs or [torch.empty_like(value, device=device) for value in inputs]
         for place, value in zip(self.inputs, inputs, strict=True):
@@ -111,7 +117,7 @@ class Replay:
         self.step(*self.inputs)
 
     def _run(self) -> None:
-        run = self.recorder.run
+        run = self.recorder.run if self.recorder else lambda step: step()
         try:
             run(self._on_inputs)
         except torch.OutOfMemoryError:

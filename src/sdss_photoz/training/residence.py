@@ -186,13 +186,14 @@ class _Buffer:
     def fill(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Gather the cubes of a batch, and send them when the device is done with the batch before them here."""
         if self.stream is not None:
-            self.copied.synchronize()  # the host side may still be under copy
+            with torch.cuda.device(self.table.device):  # this thread's own is another GPU, maybe another job's
+                self.copied.synchronize()  # the host side may still be under copy
         start = 0
         for cubes, index in parts:
             torch.index_select(cubes, 0, index, out=self.host[start : start + len(index)])
             start += len(index)
         if self.stream is not None:
-            with torch.cuda.stream(self.stream):
+            with torch.cuda.device(self.table.device), torch.cuda.stream(self.stream):
                 self.stream.wait_event(self.used)
                 self.table.copy_(self.host, non_blocking=True)
                 self.copied.record()
@@ -219,6 +220,8 @@ def _copied_ahead(sources: Iterable[tuple], size: int, dtype: torch.dtype, devic
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     buffers = [_Buffer(size, dtype, device, stream) for _ in range(2)]
     places = torch.arange(size, device=device)
+    if stream is not None:
+        stream.wait_stream(torch.cuda.current_stream(device))  # which may still use the memory that the tables took
 
     def filled():
         for number, (galaxies, turns, parts) in enumerate(sources):
