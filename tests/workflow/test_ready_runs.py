@@ -95,6 +95,8 @@ def test_the_tiles_settings_end_in_a_report_with_simulated_galaxies_and_negative
     values["embedded"] = {"fields": 2, "galaxies_per_field": 70, "visits": 2}
     values["trials"]["images"]["members"], values["trials"]["images"]["folds"]["count"] = 1, 2
     values["trials"]["masked"] = {"members": 1, "folds": {"count": 2}, "control": "target_removed"}
+    for trial in values["trials"].values():
+        trial["tested_folds"] = 1
     values["evaluation"]["controls"] = True
     path = tmp_path / "tile.yaml"
     path.write_text(yaml.safe_dump(values))
