@@ -236,12 +236,15 @@ def test_reading_a_batch_and_its_loss_compile_whole_and_give_the_same_losses(gal
 
 
 def test_kernels_are_kept_where_all_jobs_of_a_run_find_them_unless_the_user_has_chosen_a_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "the user's")
+    places = ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS")
+    for name in places:
+        monkeypatch.setenv(name, "the user's")
     keep_kernels(tmp_path)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "the user's"
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    assert [os.environ[name] for name in places] == ["the user's"] * 2
+    for name in places:
+        monkeypatch.delenv(name)
     keep_kernels(tmp_path)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kernels")
+    assert [os.environ[name] for name in places] == [str(tmp_path / "kernels"), "4"]
 
 
 class _FakeStream:
