@@ -1,6 +1,7 @@
 """A step of a training in each of its forms, taken by the package's own functions."""
 
 import copy
+import gc
 import json
 import statistics
 import time
@@ -125,6 +126,7 @@ class Steps:
     """
 
     def __init__(self, network: nn.Module, examples: Examples, settings, count: int, form: Form):
+        gc.collect()  # the recorded step of a training before this one may still hold the memory of its maps
         self.device, self.form = examples.device, form
         network = copy.deepcopy(network).to(self.device)
         if form.channels_last:

@@ -1,6 +1,5 @@
 """Whether the form that is trained learns what the plain form learns, from the same weights, order and symmetries."""
 
-import gc
 import math
 import sys
 import time
@@ -55,7 +54,6 @@ def parity(device: torch.device, quick: bool) -> tuple[list[dict], list[dict]]:
         for form in (PLAIN, *fast):
             start = time.process_time() if on_cpu else time.perf_counter()
             curves += _train(network, train, validation, settings, steps, form, seed)
-            gc.collect()  # a recorded step holds the memory of its maps
             taken = (time.process_time() if on_cpu else time.perf_counter()) - start
             spent[form.name] = spent.get(form.name, 0) + taken / seeds
             last = curves[-1]

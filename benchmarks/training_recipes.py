@@ -9,7 +9,6 @@ together; validation is not counted.
 """
 
 import argparse
-import gc
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -140,7 +139,6 @@ def recipes(
             settings.seed = seed
             with numerics(device, arithmetic(device)):
                 courses.append(train(settings, *data[settings.stretch], size))
-            gc.collect()  # a recorded step holds the memory of its maps
             words = ", ".join(f"{key} {value:.5g}" for key, value in courses[-1].looks[-1].items())
             print(f"recipes: {name}, seed {seed}: {words}", file=sys.stderr, flush=True)
         found.append(row(name, settings, [course.looks for course in courses], goal))

@@ -86,9 +86,10 @@ def test_the_cpu_is_used_on_request_without_a_look_at_gpus(monkeypatch, capsys):
 @pytest.fixture
 def tf32_everywhere():
     """As some containers set it for products of matrices."""
-    torch.backends.cuda.matmul.allow_tf32 = True
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, True
     yield
-    torch.backends.cuda.matmul.allow_tf32 = False
+    products.allow_tf32 = before
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

@@ -1,5 +1,6 @@
 """Wherever the cubes stay, an epoch visits each galaxy once, and a batch follows from seed, fold, member and step."""
 
+import threading
 import types
 from itertools import pairwise
 
@@ -166,6 +167,13 @@ def test_a_copy_that_ends_too_early_is_an_error_not_a_wrong_cube(rows, tmp_path)
         _batches(Streamed(tmp_path / "cubes", 64, rows, CHUNK, SHARD, CPU), rows)
 
 
+def test_the_thread_that_works_ahead_is_prepared_before_its_first_item():
+    prepared = []
+    items = residence.ahead((threading.get_ident() for _ in range(3)), lambda: prepared.append(threading.get_ident()))
+    assert list(items) == prepared * 3
+    assert prepared != [threading.get_ident()]
+
+
 class _FakeCuda:
     """Streams and events that write down what is asked of them, in order."""
 
@@ -179,9 +187,6 @@ class _FakeCuda:
         return _FakeEvent(self.log)
 
     def stream(self, stream):
-        return self
-
-    def device(self, device):
         return self
 
     def current_stream(self, device):

@@ -5,6 +5,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -262,7 +263,8 @@ def manifest(
     executor = ThreadPoolExecutor(workers)
     try:
         with progress(total=len(wanted), unit="frame", label=label) as bar:
-            for row, there in executor.map(entry, wanted):
+            parts = (executor.map(entry, part) for part in (wanted[:FIRST], wanted[FIRST:]))  # the rest after a look
+            for row, there in chain.from_iterable(parts):
                 rows.append(row)
                 size += row["bytes"] / 1e6
                 fetched += 0 if there else row["bytes"] / 1e6

@@ -149,19 +149,19 @@ def numerics(device: torch.device, kind: torch.dtype, deterministic: bool = Fals
         return
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    products = torch.backends.cuda.matmul.allow_tf32  # an environment variable or a library may have set it
+    new_tensors, products = torch.utils.deterministic, torch.backends.cuda.matmul
+    before = torch.are_deterministic_algorithms_enabled()
+    filled, tf32 = new_tensors.fill_uninitialized_memory, products.allow_tf32
     choice = {"benchmark": not deterministic, "deterministic": deterministic, "allow_tf32": kind == torch.bfloat16}
     with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, **choice):
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # it would cost a pass over each new tensor
-        torch.backends.cuda.matmul.allow_tf32 = False
+        new_tensors.fill_uninitialized_memory = False  # it would cost a pass over each new tensor
+        products.allow_tf32 = False  # an environment variable or a library may have set it
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0])
-            torch.utils.deterministic.fill_uninitialized_memory = before[1]
-            torch.backends.cuda.matmul.allow_tf32 = products
+            torch.use_deterministic_algorithms(before)
+            new_tensors.fill_uninitialized_memory, products.allow_tf32 = filled, tf32
 
 
 def arithmetic(device: torch.device, precision: str = "auto") -> torch.dtype:

@@ -4,9 +4,10 @@ Each class gives the cubes of a batch as a table on the device and the places of
 cubes are the table themselves. The others copy a batch to a table while the batch before it is computed with.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,10 +164,10 @@ class _Group:
     cubes: Tensor
 
 
-def ahead(items: Iterable) -> Iterator:
-    """Yield items, the next one made in a thread meanwhile."""
+def ahead(items: Iterable, prepare: Callable | None = None) -> Iterator:
+    """Yield items, the next one made meanwhile in a thread, which is prepared by a call first."""
     items, end = iter(items), object()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=prepare) as pool:
         coming = pool.submit(next, items, end)
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
@@ -186,14 +187,13 @@ class _Buffer:
     def fill(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Gather the cubes of a batch, and send them when the device is done with the batch before them here."""
         if self.stream is not None:
-            with torch.cuda.device(self.table.device):  # this thread's own is another GPU, maybe another job's
-                self.copied.synchronize()  # the host side may still be under copy
+            self.copied.synchronize()  # the host side may still be under copy
         start = 0
         for cubes, index in parts:
             torch.index_select(cubes, 0, index, out=self.host[start : start + len(index)])
             start += len(index)
         if self.stream is not None:
-            with torch.cuda.device(self.table.device), torch.cuda.stream(self.stream):
+            with torch.cuda.stream(self.stream):
                 self.stream.wait_event(self.used)
                 self.table.copy_(self.host, non_blocking=True)
                 self.copied.record()
@@ -219,9 +219,10 @@ def _copied_ahead(sources: Iterable[tuple], size: int, dtype: torch.dtype, devic
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     buffers = [_Buffer(size, dtype, device, stream) for _ in range(2)]
-    places = torch.arange(size, device=device)
+    places, prepare = torch.arange(size, device=device), None
     if stream is not None:
         stream.wait_stream(torch.cuda.current_stream(device))  # which may still use the memory that the tables took
+        prepare = partial(torch.cuda.set_device, device)  # a thread's own is the first GPU, maybe another job's
 
     def filled():
         for number, (galaxies, turns, parts) in enumerate(sources):
@@ -230,7 +231,7 @@ def _copied_ahead(sources: Iterable[tuple], size: int, dtype: torch.dtype, devic
             yield galaxies, turns, buffer
 
     try:
-        for galaxies, turns, buffer in ahead(filled()):
+        for galaxies, turns, buffer in ahead(filled(), prepare):
             buffer.wait()
             yield galaxies, turns, buffer.table, places
             buffer.release()
