@@ -4,8 +4,8 @@
 #   snakemake --profile slurm                      the same on a cluster
 
 
-# A config file on the command line stands alone: the default run's keys do not leak into it.
-if not workflow.overwrite_configfiles:
+# A config file on the command line stands alone: the default run's keys do not leak into it. A job reads its run's plan.
+if workflow.is_main_process and not workflow.overwrite_configfiles:
 
     configfile: f"{workflow.basedir}/config.yaml"
 

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+from importlib import import_module
 
 import pytest
 import snakemake.cli
@@ -111,6 +112,15 @@ RADIUS = {
     "report.title": ("Another title", REPORT),
     "report.examples": (2, REPORT),
 }
+RAISED = {
+    "archive": ARCHIVE - {"build_embedded_archive"},
+    "embedded": SKY,
+    "sample": SAMPLE,
+    "cubes": {"create_store", "make_cubes"} | TRAINING,
+    "training": TRAINING,
+    "evaluation": EVALUATION,
+    "report": REPORT | {"draw_context"},
+}
 ELSEWHERE = {"run", "regions", "cubes.source"}  # another folder; only through the keys below; needs a file
 REGION_KEYS = {"archive.region": ARCHIVE, "trials.images.folds.train_in": FOLDS, "trials.images.folds.test_in": FOLDS}
 
@@ -126,11 +136,11 @@ IMPORTED = multiprocessing.get_context("forkserver")  # most of a dry run's time
 IMPORTED.set_forkserver_preload(["snakemake.cli", "sdss_photoz.config"])
 
 
-def rules_to_run(workflow, *settings):
-    """The rules that a dry run would execute."""
+def rules_to_run(workflow, *settings, raised=None):
+    """The rules that a dry run would execute, the VERSION of a stage raised where one is named."""
     _, _, _, *words = workflow.command("-n", "--quiet", "rules", config=settings)
     with tempfile.NamedTemporaryFile() as file:
-        process = IMPORTED.Process(target=snakemake_into, args=(file.name, words))
+        process = IMPORTED.Process(target=snakemake_into, args=(file.name, words, raised))
         process.start()
         process.join()
         said = file.read().decode()
@@ -138,8 +148,10 @@ def rules_to_run(workflow, *settings):
     return set(re.findall(r"^(\w+)\s+\d+$", said, flags=re.MULTILINE)) - {"all", "total"}
 
 
-def snakemake_into(path, words):
+def snakemake_into(path, words, raised):
     """Run Snakemake; what it prints goes into a file."""
+    if raised:
+        import_module(f"sdss_photoz.{raised}").VERSION += 1
     with open(path, "wb") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
@@ -181,6 +193,11 @@ def test_a_region_that_is_named_reruns_the_stages_that_use_it(tiny, key):
 
 def test_a_region_that_no_trial_names_reruns_the_report_that_prints_it(tiny):
     assert rules_to_run(tiny, "regions={s82: {dec: [-2, 2]}}") <= REPORT
+
+
+@pytest.mark.parametrize("stage", RAISED)
+def test_a_raised_version_reruns_its_stage_and_those_after(tiny, stage):
+    assert rules_to_run(tiny, raised=stage) == RAISED[stage]
 
 
 def test_a_key_given_its_default_reruns_nothing(tiny):

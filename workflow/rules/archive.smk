@@ -31,7 +31,7 @@ rule build_embedded_archive:
 # Ask the archive for the galaxies of the sample, as the survey's tables have them.
 rule query_galaxies:
     input:
-        catalog=rules.build_embedded_archive.output.catalog if EMBEDDED else [],
+        catalog=catalog,
     output:
         galaxies=f"{RUN}/archive/galaxies.parquet",
     log:

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from snakemake.io import IOFile, apply_wildcards
 from snakemake.utils import update_config
 
 SRC = str(Path(workflow.basedir) / "src")
@@ -14,6 +15,7 @@ os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda e
 from sdss_photoz.config import AT_PREDICTION, check, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
+from sdss_photoz.frozen import read_plan, write_plan
 from sdss_photoz.training.demand import (
     galaxies_of,
     memory_to_predict,
@@ -22,14 +24,6 @@ from sdss_photoz.training.demand import (
     minutes_to_train,
 )
 
-update_config(config, with_types(workflow.config_settings.config))
-try:
-    CONFIG = check(config)
-except UserError as error:
-    raise SystemExit(f"Configuration: {error}") from None
-
-RUN = str(CONFIG.folder)
-GALAXIES = f"{RUN}/sample/galaxies.parquet"
 VERSION = {
     stage: import_module(f"sdss_photoz.{stage}").VERSION
     for stage in (
@@ -42,6 +36,24 @@ VERSION = {
         "report",
     )
 }
+try:
+    if workflow.is_main_process:
+        update_config(config, with_types(workflow.config_settings.config))
+        CONFIG = check(config)
+    else:  # a job on another node: what was planned, whatever the configuration says by now
+        CONFIG = read_plan(VERSION)
+        config.clear()
+        config.update(CONFIG.model_dump(mode="json"))
+except UserError as error:
+    raise SystemExit(f"Configuration: {error}") from None
+
+
+onstart:
+    write_plan(CONFIG, VERSION)
+
+
+RUN = str(CONFIG.folder)
+GALAXIES = f"{RUN}/sample/galaxies.parquet"
 CHUNKS = range(CONFIG.sample.chunks)
 EMBEDDED = CONFIG.archive.service == "embedded"
 PUBLISHED = CONFIG.cubes.source == "published"
@@ -52,6 +64,52 @@ wildcard_constraints:
     chunk=r"\d+",
     fold=r"\d+",
     member=r"\d+",
+
+
+def jobs_of(rule):
+    """Wildcards of each job of a rule."""
+    names = rule.wildcard_names
+    if "chunk" in names:
+        yield from ({"chunk": str(chunk)} for chunk in CHUNKS)
+    elif "trial" in names:
+        for trial, settings in CONFIG.trials.items():
+            for fold in settings.fold_numbers if "fold" in names else [None]:
+                for member in range(settings.members) if "member" in names else [None]:
+                    yield {"trial": trial, "fold": str(fold), "member": str(member)}
+    else:
+        yield {}
+
+
+def tracked_outputs():
+    """Every output of the run."""
+    for made_by in workflow.rules:
+        for wildcards in jobs_of(made_by):
+            yield from (apply_wildcards(pattern, wildcards) for pattern in made_by.output)
+
+
+def refuse_unrecorded():
+    """Refuse finished files of which Snakemake has no record: with which settings and VERSION were they made?"""
+    if not workflow.is_main_process or workflow.executor_plugin is None:
+        return  # a job, or a command that runs nothing
+    if workflow.touch or workflow.dag_settings.forceall:
+        return  # all are accepted as they are, or made again
+    there = [path for path in tracked_outputs() if os.path.exists(path)]
+    unrecorded = [path for path in there if workflow.persistence.metadata(IOFile(path)) is None]
+    cut_off = workflow.persistence._filter_incomplete_keys(unrecorded)  # Snakemake makes these again by itself
+    unrecorded = [path for path in unrecorded if path not in cut_off]
+    if unrecorded:
+        raise SystemExit(
+            f"Snakemake has no record of how {len(unrecorded):,} of {len(there):,} files of {RUN} were made, for example "
+            f"{unrecorded[0]}, so it cannot tell whether they are still right: copy the folder .snakemake too, from "
+            "where they were made; or accept all files as they are with --touch --forceall; or make all again with "
+            "--forceall; or remove the files."
+        )
+
+
+def catalog(wildcards):
+    """The embedded archive's catalogue. Every run passes here, with its records at hand, before any job starts."""
+    refuse_unrecorded()
+    return rules.build_embedded_archive.output.catalog if EMBEDDED else []
 
 
 def asked_of_archive(but=()):

@@ -1,7 +1,9 @@
 # Stage report: one page that shows what came out.
 
 
-FLOOR = Path(workflow.basedir) / "config" / "embedded-large.floor.json"
+FLOOR = Path(
+    os.path.relpath(Path(workflow.basedir) / "config" / "embedded-large.floor.json")
+)  # a moved folder moves it
 WIDE = not PUBLISHED and not CONFIG.frames_come_later  # else there are no frames to look around in
 
 
