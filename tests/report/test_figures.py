@@ -113,7 +113,9 @@ def test_residual_curves_are_drawn_at_their_bins_with_the_errors_of_the_table(ru
             x, y = container.lines[0].get_data()
             assert x == pytest.approx(part["z_low"] + 0.01)
             assert y == pytest.approx(part[column])
-            expected = np.stack([part[column] - part[f"{column}_error"], part[column] + part[f"{column}_error"]], axis=1)
+            expected = np.stack(
+                [part[column] - part[f"{column}_error"], part[column] + part[f"{column}_error"]], axis=1
+            )
             assert segments(container) == pytest.approx(expected)
     labels = [container.get_label() for container in left.containers]
     assert labels == table["method"].unique().tolist()
@@ -199,7 +201,9 @@ def test_controls_are_drawn_beside_the_prior_and_the_networks_that_see_galaxies(
     for container, row in zip(axis.containers, table.itertuples(), strict=True):
         assert container.lines[0].get_xdata().tolist() == [row.sigma_mad]
         (segment,) = container.lines[2][0].get_segments()
-        assert segment[:, 0] == pytest.approx([row.sigma_mad - row.sigma_mad_error, row.sigma_mad + row.sigma_mad_error])
+        assert segment[:, 0] == pytest.approx(
+            [row.sigma_mad - row.sigma_mad_error, row.sigma_mad + row.sigma_mad_error]
+        )
     band = axis.collections[0].get_paths()[0].get_extents()
     assert (band.x0, band.x1) == pytest.approx((0.044, 0.046))
     assert 0.045 in [line.get_xdata()[0] for line in axis.lines]
@@ -222,7 +226,9 @@ def test_the_map_has_right_ascension_to_the_left_and_each_galaxy_in_the_colour_o
         for points in axis.collections:
             number = points.get_label()
             of_fold = table["fold"].isna() if number == "none" else table["fold"].eq(int(number)).fillna(False)
-            assert np.asarray(points.get_offsets()) == pytest.approx(table.loc[of_fold.to_numpy(bool), columns].to_numpy())
+            assert np.asarray(points.get_offsets()) == pytest.approx(
+                table.loc[of_fold.to_numpy(bool), columns].to_numpy()
+            )
         assert sum(len(points.get_offsets()) for points in axis.collections) == 60
     assert whole.get_xlabel() == "right ascension (deg)"
     assert patch.get_xlabel() == "East (deg)"

@@ -88,7 +88,7 @@ def redshift_table(photoz: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def redshifts(table: pd.DataFrame, outlier: float) -> Figure:
-    """z_phot against z_spec as a density, from `redshift_table`: a panel for each method, and lines |dz| = `outlier`."""
+    """z_phot against z_spec as a density, from `redshift_table`: a panel for each method, with lines |dz| = outlier."""
     parts = dict(iter(table.groupby("method", sort=False)))
     cells = table.dropna()
     step = (cells["z_spec_high"] - cells["z_spec_low"]).mean() if len(cells) else pdfs.Z_RANGE / CELLS
@@ -319,7 +319,9 @@ def examples(images: Sequence[np.ndarray], table: pd.DataFrame) -> Figure:
         left.set(xticks=[], yticks=[])
         left.spines[:].set_visible(False)
         z_spec, z_phot = galaxy[["z_spec", "z_phot"]].iloc[0]
-        right.stairs(galaxy["density"], [*galaxy["z_low"], galaxy["z_high"].iloc[-1]], color=BLUE, fill=True, alpha=0.75)
+        right.stairs(
+            galaxy["density"], [*galaxy["z_low"], galaxy["z_high"].iloc[-1]], color=BLUE, fill=True, alpha=0.75
+        )
         right.axvline(z_spec, color=VERMILLION, lw=1.5)
         right.axvline(z_phot, color=BLACK, lw=1, ls=":")
         start = float(np.clip(z_phot - 0.1, 0, pdfs.Z_RANGE - 0.2))
