@@ -115,7 +115,7 @@ MUTATIONS = [
         f"{PACKAGE}/cubes/stack.py",
         'STACKS = {"median": median_stack,',
         'STACKS = {"median": mean_stack,',
-        ("tests/cubes/test_make.py::test_chunk_holds_the_median_of_the_runs_and_says_so",),
+        ("tests/cubes/test_make.py::test_of_three_runs_the_middle_one_counts_or_their_mean",),
     ),
     Mutation(
         "depth is that of the last pixel",

@@ -97,6 +97,21 @@ def test_galaxies_without_a_frame_do_not_train_the_baseline(tmp_path):
     assert before["z_phot_local_linear"].equals(after["z_phot_local_linear"])
 
 
+def test_redshifts_of_a_folds_test_galaxies_do_not_train_its_baseline(tmp_path):
+    inputs = make_run(tmp_path)
+    evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
+    before = pd.read_parquet(outputs(tmp_path)["photoz"])
+    galaxies, folds = pd.read_parquet(inputs["galaxies"]), pd.read_parquet(inputs["folds"])
+    tested = galaxies["object_id"].isin(folds.loc[folds["role_1"] == "test", "object_id"])
+    galaxies.loc[tested, "z_spec"] = 0.399
+    galaxies.to_parquet(inputs["galaxies"], index=False)
+    evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
+    after = pd.read_parquet(outputs(tmp_path)["photoz"])
+    same = before["z_phot_local_linear"] == after["z_phot_local_linear"]
+    assert same[before["fold"] == 1].all()
+    assert not same[before["fold"] != 1].any()  # those that they do train
+
+
 @pytest.mark.parametrize("pixels", [0, 1, 64 * 64])
 def test_network_by_depth_and_scores_by_coverage_mean_the_same_galaxies(pixels):
     layer = np.full(64 * 64, np.nan, np.float32)

@@ -10,6 +10,8 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from tests.workflow import fingerprint
 
@@ -39,3 +41,33 @@ def test_results_change_only_with_their_version(tiny, name, request):
     assert not changed, (
         f"{len(changed)} results of {name} changed ({few}): raise its VERSION, then write golden.json anew"
     )
+
+
+def galaxies(seed=1):
+    random = np.random.default_rng(seed)
+    z = random.uniform(0.02, 0.3, 200)
+    return pd.DataFrame({"object_id": 1_237_650_000_000_000_000 + np.arange(200) * 977, "z": z, "name": z.astype(str)})
+
+
+def test_a_fingerprint_sees_values_that_change_places_between_galaxies_but_not_the_order_of_rows():
+    table = galaxies()
+    usual = fingerprint.of_table(table, "t")
+    assert not fingerprint.changed(fingerprint.of_table(table.sample(frac=1, random_state=2), "t"), usual)
+    for column in ("z", "name"):
+        reversed_ = table.assign(**{column: table[column].to_numpy()[::-1]})
+        (said,) = fingerprint.changed(fingerprint.of_table(reversed_, "t"), usual)
+        assert said.startswith(f"t.{column}: ")
+    assert len(fingerprint.changed(fingerprint.of_table(table.assign(z=table["z"] * 1.001), "t"), usual)) == 1
+    assert len(fingerprint.changed(fingerprint.of_table(table.drop(columns="z"), "t"), usual)) == 1
+
+
+@pytest.mark.parametrize("turn", [np.transpose, np.flipud, np.fliplr, np.rot90, lambda image: np.rot90(image, 2)])
+def test_a_fingerprint_sees_images_that_are_turned_or_mirrored(turn):
+    images = np.random.default_rng(3).normal(0, 1, (200, 16, 16))
+    usual, other = (
+        fingerprint.of_table(
+            pd.DataFrame({name: np.ravel(value) for name, value in fingerprint.of_image(made).items()}), "t"
+        )
+        for made in (images, np.stack([turn(image) for image in images]))
+    )
+    assert len(fingerprint.changed(other, usual)) >= 2
