@@ -45,4 +45,5 @@ def root() -> Path:
 
 def pytest_addoption(parser):
     parser.addoption("--write-golden", action="store_true", help="write tests/workflow/golden.json anew")
+    parser.addoption("--tiny-run", type=Path, help="working directory of a finished tiny run, in place of making one")
     parser.addoption("--swarp-positions", type=int, default=8, help="positions on each frame that SWarp cuts out too")

@@ -96,6 +96,15 @@ def spoiled(frame_bytes: bytes) -> bytes:
     )
 
 
+@pytest.mark.parametrize(("stack", "expected"), [("median", MIDDLE), ("mean", (2 * MIDDLE + HIGH) / 3)])
+def test_of_three_runs_the_middle_one_counts_or_their_mean(tmp_path, write_frame, stack, expected):
+    frames = [*BOTH, Frame(1331, 1, 70, "r")]
+    for value, frame in zip((MIDDLE, HIGH, MIDDLE), frames, strict=True):
+        write_frame(tmp_path / "sas" / frame.path(), value, frame)
+    store, _ = run(tmp_path, tmp_path / "sas", galaxies(1), overlap_table(1, frames), stack=stack)
+    np.testing.assert_allclose(open_store(store)["flux"][:][..., 2], expected, rtol=1e-5)
+
+
 def test_chunk_holds_the_median_of_the_runs_and_says_so(tmp_path, sky):
     store, quality = run(tmp_path, sky, galaxies(), overlap_table())
     flux, depth = open_store(store)["flux"][:], open_store(store)["depth"][:]

@@ -81,6 +81,7 @@ def test_who_knows_more_scores_better():
 
 def test_networks_on_draws_tend_to_the_floor_and_never_pass_it():
     found = json.loads(FLOOR.read_text())
+    assert found["networks"]
     for knowledge, network in found["networks"].items():
         for score in ("sigma_mad", "crps"):
             best, grown = found["scores"][knowledge][score], [point["value"] for point in network[score]["growth"]]
@@ -91,6 +92,7 @@ def test_networks_on_draws_tend_to_the_floor_and_never_pass_it():
 def test_the_errors_behind_the_floor_are_those_of_fits_to_500_cutouts():
     fits = json.loads(FLOOR.read_text())["fits"]
     assert fits["galaxies"] == 500
+    assert fits["scatter_over_error"]
     ratios = [ratio["value"] for ratio in fits["scatter_over_error"].values()]
     assert ratios == pytest.approx(np.ones(len(ratios)), abs=0.2)
 

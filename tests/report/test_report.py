@@ -18,7 +18,7 @@ from sdss_photoz.cubes.store import create_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.evaluate import evaluate
 from sdss_photoz.evaluation.floor import Floor
-from sdss_photoz.report.figures import save, training
+from sdss_photoz.report.figures import save, training, training_table
 from sdss_photoz.report.page import TrialFiles, descended_loss, redshift_entropy, write_report
 from sdss_photoz.report.tables import verdict
 from sdss_photoz.survey import BANDS
@@ -257,8 +257,8 @@ def test_negative_controls_have_a_section_of_their_own_and_a_better_one_is_flagg
     trials = {"images": images, "masked": with_controls(trial, tmp_path / "masked", 0.0425, 0.3)}
     page = write(tmp_path / "page", arguments, trials=trials, config=config, quality=[])
     table = pd.read_csv(tmp_path / "page/tables/controls.csv")
-    assert table["control"].tolist() == ["forest", "target_removed"]
-    assert table["better"].tolist() == [False, True]
+    assert table["control"].tolist() == ["forest", "target_removed", "network"]
+    assert table["better"].tolist() == [False, True, False]
     assert "A negative control scores better than the prior" in page
     assert "forest on place, depth, noise, seeing and order (images)" in page
     assert "<td>0.04250 ± 0.00200</td><td>0.04500 ± 0.00200</td><td>−0.00250 ± 0.00100</td>" in page
@@ -323,7 +323,8 @@ def test_entropy_of_a_flat_histogram_is_the_logarithm_of_its_bins():
 
 def test_the_training_curve_says_what_was_descended():
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [4.5, 4.2], "validation_loss": [4.0, 3.7]})
+    table = training_table({"one": history.assign(best=[False, True])}, 4.4)
     recipe = Training(crps_weight=50.0, dropout=0.2)
     for settings, expected in ((Training(), "training (cross-entropy)"), (recipe, "training (CRPS term, dropout)")):
-        figure = training({"one": history}, 4.4, descended_loss(settings))
+        figure = training(table, descended_loss(settings))
         assert expected in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]

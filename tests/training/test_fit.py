@@ -82,6 +82,23 @@ def test_the_history_has_a_row_per_epoch_and_marks_the_best_by_validation(undist
     assert history.loc[history["best"], "validation_loss"].tolist() == [history["validation_loss"].min()]
 
 
+def test_the_written_network_is_that_of_the_best_epoch_where_later_ones_are_worse(tmp_path):
+    """Redshifts that were dealt at random can only be learned by heart, so the validation loss rises again."""
+    training, validation = draw_examples(96, 1), draw_examples(64, 2)
+    training.labels = training.labels[torch.from_numpy(np.random.default_rng(3).permutation(96))]
+    outputs = tmp_path / "member-0.safetensors", tmp_path / "history.csv", tmp_path / ".checkpoint"
+    settings = QUICK.model_copy(update={"epochs": 6, "learning_rate": 1e-2})
+    history = fit.train_member(training, validation, settings, 0, 0, *outputs)
+    best = history["validation_loss"].idxmin()
+    assert history["validation_loss"].iloc[-1] > history["validation_loss"][best] + 0.1
+    network = load_model(outputs[0], **architecture(settings))
+    cubes, ebv, labels = validation.batch(torch.arange(64))
+    with torch.no_grad():
+        found = torch.nn.functional.cross_entropy(network(cubes, ebv), labels).item()
+    assert found == pytest.approx(history["validation_loss"][best], abs=0.02)
+    assert describe_model(outputs[0])["epoch"] == history["epoch"][best]
+
+
 def test_the_same_training_gives_the_same_bytes(small_run, undisturbed, tmp_path):
     assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
 

@@ -42,8 +42,10 @@ class Workflow:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, worker_id) -> Workflow:
+def tiny(tmp_path_factory, worker_id, pytestconfig) -> Workflow:
     """The finished tiny run, made once for all workers; tests that run it again or change files take a copy."""
+    if made := pytestconfig.getoption("--tiny-run"):
+        return Workflow(made)
     folder = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         folder = folder.parent

@@ -131,9 +131,9 @@ def test_while_frames_are_kept_no_rule_but_query_and_download_touches_the_networ
     with Server(tiny.results / "archive", limits=LIMITS) as server:
         workflow = remote(tiny, tmp_path, server, "skyserver")
         workflow.run("--cores", "2", "--until", "download_frames", check=True)
-    asked = len(server.requests)
-    workflow.run("--cores", "2", "--until", "make_cubes", check=True)  # the server is gone
-    assert len(server.requests) == asked
+        asked = len(server.requests)
+        workflow.run("--cores", "2", "--until", "make_cubes", check=True)  # the server still counts
+        assert len(server.requests) == asked > 0
     assert_same_results(workflow, tiny)
 
 

@@ -78,3 +78,30 @@ def control_rows(table: pd.DataFrame) -> list[list[str]]:
         follows += "" if row["correlation_error"] is None else f" ± {row['correlation_error']:.3f}"
         rows.append([f"{CONTROLS[row['control']]} ({row['trial']})", score, before, apart, follows, row["finding"]])
     return rows
+
+
+def with_networks(table: pd.DataFrame, trials: dict[str, dict], kinds: dict[str, str]) -> pd.DataFrame:
+    """`control_table` with a label for each row, and below it the networks that see galaxies and redshifts, for scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `control_table`.
+    trials, kinds : dict
+        As there.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `table` and ``label``; of networks (``control`` is ``network``) only trial, label, galaxies,
+        sigma_mad and its error are known.
+    """
+    table = table.assign(label=[row[0] for row in control_rows(table)])
+    rows = table.to_dict("records")
+    for trial, found in trials.items():
+        if kinds[trial] == "none":
+            score = found["headline"]["scores"]["network"]["sigma_mad"]
+            row = {"trial": trial, "control": "network", "label": f"networks ({trial})", "better": False}
+            row |= {"galaxies": found["headline"]["galaxies"], "sigma_mad": score["value"]}
+            rows.append(row | {"sigma_mad_error": score["error"]})
+    return pd.DataFrame(rows, columns=table.columns)

@@ -4,6 +4,7 @@ import base64
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from sdss_photoz.report import floor as of_floor
 from sdss_photoz.report import tables as tabulate
 from sdss_photoz.report.colour import BLANK, colour_image
 from sdss_photoz.report.sky import sky as draw_sky
+from sdss_photoz.report.sky import sky_table
 from sdss_photoz.sample.published import difference_counts
 
 PACKAGES = (
@@ -67,7 +69,7 @@ def write_report(
     page : Path
         The HTML page; images are part of it, so it can be sent on its own.
     tables, figures : Path
-        Folders for the same tables as CSV and the same figures as PNG.
+        Folders for the same tables as CSV and the same figures as PNG: each figure is drawn from the table of its name.
     galaxies, counts : Path
         ``sample/galaxies.parquet`` and ``sample/counts.csv``.
     store : Path
@@ -109,7 +111,8 @@ def write_report(
         labels = difference_counts(pd.read_csv(published))
         files.write_csv(Path(tables) / "published.csv", labels)
     first = next(iter(photoz.values())).drop_duplicates("object_id").set_index("object_id")["fold"]
-    sky = _keep(draw_sky(sample, sample["object_id"].map(first)), Path(figures) / "sky.png")
+    on_sky = sky_table(sample, sample["object_id"].map(first))
+    sky = _keep(draw_sky, on_sky, Path(figures) / "sky.png", Path(tables))
 
     cubes = _cubes_section(sample, quality, store, Path(figures), Path(tables)) if quality else None
 
@@ -139,20 +142,19 @@ def _trial_section(name, trial, sample, photoz, found, store, config, figures, t
     """What the page says of one trial; its figures and tables are written on the way."""
     training = config.trial_training(name)
     scored = photoz[photoz["has_frames"]]
-    residuals = draw.residual_table(scored)
-    pit = draw.pit_table(scored)
-    files.write_csv(tables / f"{name}-residuals.csv", residuals)
-    files.write_csv(tables / f"{name}-pit.csv", pit)
-    histories = {f"{path.parent.name} {path.name}": pd.read_csv(path) for path in map(Path, trial.histories)}
     entropy = redshift_entropy(sample["z_spec"], training.bins)
     drawn = {
-        "redshifts": draw.redshifts(scored, found["outlier"]),
-        "residuals": draw.residual_curves(residuals),
-        "pit": draw.pit(pit),
-        "training": draw.training(histories, entropy, descended_loss(training)) if histories else None,
-        "examples": _examples(sample, scored, trial.ensemble, photoz, store, config.report.examples),
+        "redshifts": (partial(draw.redshifts, outlier=found["outlier"]), draw.redshift_table(scored)),
+        "residuals": (draw.residual_curves, draw.residual_table(scored)),
+        "pit": (draw.pit, draw.pit_table(scored)),
     }
-    kept = {kind: _keep(figure, figures / f"{name}-{kind}.png") for kind, figure in drawn.items() if figure is not None}
+    histories = {f"{path.parent.name} {path.name.split('.')[0]}": pd.read_csv(path) for path in trial.histories}
+    if histories:
+        curves = partial(draw.training, descended=descended_loss(training))
+        drawn["training"] = curves, draw.training_table(histories, entropy)
+    if config.report.examples:
+        drawn["examples"] = _examples(sample, scored, trial.ensemble, photoz, store, config.report.examples)
+    kept = {kind: _keep(*of, figures / f"{name}-{kind}.png", tables) for kind, of in drawn.items()}
     archive = found["with_archive"]
     verdicts = [tabulate.verdict(found["headline"], "local_linear")]
     if archive is not None:
@@ -185,20 +187,15 @@ def _compare_with_floor(section, photoz, floor, config):
 
 def _controls_section(found, config, figures, tables):
     """What the page says of negative controls; their figure and table are written on the way. None without any."""
-    table = of_controls.control_table(found, {name: config.trials[name].control for name in found})
+    kinds = {name: config.trials[name].control for name in found}
+    table = of_controls.control_table(found, kinds)
     if table.empty:
         return None
-    files.write_csv(tables / "controls.csv", table)
-    rows = of_controls.control_rows(table)
-    known = {
-        f"networks ({name})": tabulate.score_of(scores["headline"]["scores"]["network"], "sigma_mad")
-        for name, scores in found.items()
-        if config.trials[name].control == "none"
-    }
+    with_networks = of_controls.with_networks(table, found, kinds)
     return {
-        "rows": rows,
+        "rows": of_controls.control_rows(table),
         "better": table["better"].any(),
-        "figure": _keep(draw.controls(table, [row[0] for row in rows], known), figures / "controls.png"),
+        "figure": _keep(draw.controls, with_networks, figures / "controls.png", tables),
     }
 
 
@@ -208,7 +205,6 @@ def _cubes_section(sample, quality, store, figures, tables):
     summary = contact.summary(found)
     chosen = contact.choose(found).merge(sample[["object_id", "z_spec"]], on="object_id", how="left")
     files.write_csv(tables / "cubes.csv", summary)
-    files.write_csv(tables / "contact_sheet.csv", chosen)
     images = [colour_image(cube, BLANK) for cube in load_cubes(store, chosen["row"])]
     headings, rows = contact.summary_text(summary)
     return {
@@ -216,7 +212,7 @@ def _cubes_section(sample, quality, store, figures, tables):
         "headings": headings,
         "rows": rows,
         "flawed": {kind: int((n >= 0.5).any(axis=1).sum()) for kind, n in contact.flawed_pixels(found).items()},
-        "sheet": _keep(contact.contact_sheet(images, chosen), figures / "contact_sheet.png"),
+        "sheet": _keep(partial(contact.contact_sheet, images), chosen, figures / "contact_sheet.png", tables),
     }
 
 
@@ -239,11 +235,9 @@ def redshift_entropy(z, bins: int) -> float:
 
 
 def _examples(sample, scored, ensemble, photoz, store, number):
-    """Galaxies spread evenly over the ranks of redshift, so that nobody chose them."""
+    """Galaxies spread evenly over the ranks of redshift, so that nobody chose them: what draws them, and its table."""
     once = scored[scored["repeat"] == 0].sort_values(["z_spec", "object_id"])
     number = min(number, len(once))
-    if not number:
-        return None
     chosen = once.iloc[((np.arange(number) + 0.5) / number * len(once)).astype(int)]
     rows = np.sort(chosen.index.to_numpy())  # h5py reads rows in order
     with h5py.File(ensemble) as file:
@@ -252,13 +246,15 @@ def _examples(sample, scored, ensemble, photoz, store, number):
         found = dict(zip(rows, file["data/pdfs"][rows], strict=True))
     cube_rows = sample.set_index("object_id").loc[chosen["object_id"], "row"].to_numpy()
     images = [colour_image(cube) for cube in load_cubes(store, cube_rows)]
-    return draw.examples(images, chosen, pdfs.normalise(np.stack([found[row] for row in chosen.index])))
+    distributions = pdfs.normalise(np.stack([found[row] for row in chosen.index]))
+    return partial(draw.examples, images), draw.examples_table(chosen, distributions)
 
 
-def _keep(figure, path):
-    """Write a figure; return it for the page, as data of an img tag."""
+def _keep(drawing, table, path, tables):
+    """Write a table and the figure that is drawn from it, under one name; return it for the page, as data of an img."""
+    files.write_csv(tables / f"{path.stem}.csv", table)
     with files.whole(path) as part:
-        draw.save(figure, part)
+        draw.save(drawing(table), part)
     return _as_data(path)
 
 

@@ -32,20 +32,32 @@ def patches(ra, dec) -> np.ndarray:
     return connected_components(near, directed=False)[1][cell].astype(np.int64)
 
 
-@styled
-def sky(galaxies: pd.DataFrame, fold: pd.Series) -> Figure:
-    """Positions of the galaxies, a colour for each fold.
+def sky_table(galaxies: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
+    """Where the galaxies are, on the sky and within their patch.
 
     Parameters
     ----------
     galaxies : DataFrame
-        With ra and dec (deg).
+        With object_id, ra and dec (deg).
     fold : Series (galaxy,)
         Fold in which each galaxy is tested; NaN where in none.
+
+    Returns
+    -------
+    DataFrame
+        object_id, ra, dec, fold, patch (its number), and east, north: offsets (deg) from the middle of the patch.
     """
-    table = pd.DataFrame({"ra": galaxies["ra"].to_numpy(), "dec": galaxies["dec"].to_numpy(), "fold": fold.to_numpy()})
-    parts = [_flat(part) for _, part in table.groupby(patches(table["ra"], table["dec"]))]
-    close = len(parts) <= MOST_PATCHES and all(np.ptp(part[["x", "y"]], axis=0).max() < SMALL for part in parts)
+    table = galaxies[["object_id", "ra", "dec"]].reset_index(drop=True)
+    table["fold"] = fold.to_numpy(float)
+    table["patch"] = patches(table["ra"], table["dec"])
+    return pd.concat([_flat(part) for _, part in table.groupby("patch")]).sort_index().astype({"fold": "Int64"})
+
+
+@styled
+def sky(table: pd.DataFrame) -> Figure:
+    """Positions of the galaxies, a colour for each fold, from `sky_table`."""
+    parts = [part for _, part in table.groupby("patch")]
+    close = len(parts) <= MOST_PATCHES and all(np.ptp(part[["east", "north"]], axis=0).max() < SMALL for part in parts)
     down = -(-len(parts) // ACROSS) if close else 0
     figure = Figure(figsize=(WIDTH, 3 + 1.9 * down), layout="constrained")
     grid = figure.add_gridspec(1 + down, ACROSS, height_ratios=[3, *[1.9] * down])
@@ -55,12 +67,12 @@ def sky(galaxies: pd.DataFrame, fold: pd.Series) -> Figure:
     whole.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
     handles = whole.get_legend_handles_labels()
     whole.legend(*handles, title="fold", markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
-    half = 1.05 * max(part[["x", "y"]].abs().max().max() for part in parts)  # one scale for all patches
+    half = 1.05 * max(part[["east", "north"]].abs().max().max() for part in parts)  # one scale for all patches
     for index, part in enumerate(parts if close else []):
         label = chr(ord("A") + index)
         whole.annotate(label, part[["ra", "dec"]].mean(), (4, 4), textcoords="offset points", color=BLACK)
         axis = figure.add_subplot(grid[1 + index // ACROSS, index % ACROSS])
-        _scatter(axis, part["x"], part["y"], part["fold"], 1.5)
+        _scatter(axis, part["east"], part["north"], part["fold"], 1.5)
         axis.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
         axis.locator_params(nbins=3)
         axis.set_title(label, loc="left")
@@ -71,16 +83,16 @@ def sky(galaxies: pd.DataFrame, fold: pd.Series) -> Figure:
 
 
 def _flat(part):
-    """Offsets x to the East and y to the North (deg) from the middle of a patch; right for patches of a few degrees."""
+    """Offsets to the East and the North (deg) from the middle of a patch; right for patches of a few degrees."""
     ra = (part["ra"] - part["ra"].iloc[0] + 180) % 360 - 180
     middle = (part["dec"].min() + part["dec"].max()) / 2
-    x = (ra - (ra.min() + ra.max()) / 2) * np.cos(np.radians(middle))
-    return part.assign(x=x, y=part["dec"] - middle)
+    east = (ra - (ra.min() + ra.max()) / 2) * np.cos(np.radians(middle))
+    return part.assign(east=east, north=part["dec"] - middle)
 
 
 def _scatter(axis, x, y, fold, size):
     for index, number in enumerate(sorted(fold.dropna().unique())):
-        chosen = (fold == number).to_numpy()
+        chosen = (fold == number).fillna(False).to_numpy(bool)
         axis.scatter(x[chosen], y[chosen], s=size, color=CYCLE[index % len(CYCLE)], lw=0, label=f"{number:.0f}")
     rest = fold.isna().to_numpy()
     if rest.any():
