@@ -65,7 +65,7 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     with slurm(need_program) as folder:
         command = ["snakemake", "--profile", "slurm", "--configfile", "tests/tiny.yaml", *PATIENCE]
-        done = subprocess.run(["timeout", "-s", "INT", "600", *command], cwd=checkout, capture_output=True, text=True)
+        done = subprocess.run(["timeout", "-s", "INT", "3600", *command], cwd=checkout, capture_output=True, text=True)
         jobs = (folder / "slurmctld.log").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
     assert (checkout / "results" / "tiny" / "report" / "index.html").stat().st_size > 100_000
@@ -131,7 +131,7 @@ def test_a_training_that_slurm_pre_empts_saves_is_queued_again_and_ends_with_the
             wait_for(lambda: saved.exists() and subprocess.check_output(queued_again), run)
             (job,) = subprocess.check_output(queued_again, text=True).split()
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)  # not two minutes later
-            words, _ = run.communicate(timeout=600)
+            words, _ = run.communicate(timeout=3600)
         finally:
             run.kill()
         assert run.returncode == 0, words
