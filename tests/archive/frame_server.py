@@ -150,6 +150,12 @@ class Answer(BaseHTTPRequestHandler):
         if fault == "endless":
             while True:
                 self.write(bytes(1 << 20))
+        if fault == "drops":  # a fifth at once, the rest for a minute
+            self.write(body[: len(body) // 5])
+            for start in range(len(body) // 5, len(body), 1 << 10):
+                time.sleep(0.05)
+                self.write(body[start : start + (1 << 10)], last=start + (1 << 10) >= len(body))
+            return
         if fault == "slow":
             for start in range(0, len(body), 1 << 14):
                 time.sleep(0.05)

@@ -544,15 +544,18 @@ def test_run_killed_at_any_moment_submits_no_second_job_and_reads_no_page_again(
     assert server._casjobs.mydb.tables() == []
 
 
-def test_run_killed_as_its_job_waits_finds_it_again(serve, direct, tmp_path):
-    server = serve(job_seconds=1.5)
+def test_run_killed_as_its_job_waits_finds_it_again(serve, direct, tmp_path, monkeypatch):
+    go_on, make = threading.Event(), service.CasJobs._make_table
+    monkeypatch.setattr(service.CasJobs, "_make_table", lambda self, job: go_on.wait(60) and make(self, job))
+    server = serve()
     process = run(server, tmp_path, wait=False)
-    limit = time.monotonic() + 30
-    while not counts(server)["status"] and time.monotonic() < limit:
+    while not counts(server)["status"]:
+        assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.communicate()
     assert jobs(server) in ([sciserver.READY], [sciserver.STARTED])
+    go_on.set()
     pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1
 

@@ -1,6 +1,7 @@
 """`sdss-photoz verify` accepts a whole store alone, and names each file that is wrong with its chunk."""
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -295,18 +296,19 @@ def test_a_kill_at_any_moment_leaves_a_chunk_that_is_whole_or_named(tmp_path, wr
     took = max(writers(store, [1])[0] for _ in range(3))
     moments = random.Random(1)
     killed = named = 0
-    for value in range(2, 27):
+    for value in itertools.count(2):
+        if killed == 15:
+            break
         _, (end,) = writers(store, [value], moments.uniform(0, took))
         killed += end == signal.SIGKILL
         found = list(verify(store))
         assert {flaw.chunk for flaw in found} <= {0}
         named += bool(found)
         assert found or len(values_of(store)) == 1  # never the flux of one and the depth of another
-    print(f"{killed} of 25 writers killed, {named} left a chunk that is named")
-    assert killed > 5
-    assert writers(store, [50])[1] == [0]
+    print(f"{killed} of {value - 2} writers killed, {named} left a chunk that is named")
+    assert writers(store, [1])[1] == [0]
     assert not list(verify(store))
-    assert values_of(store) == {50}
+    assert values_of(store) == {1}
 
 
 def test_a_kill_of_a_job_that_makes_a_good_chunk_again_destroys_nothing(tmp_path, writers):

@@ -2,7 +2,7 @@
 
 import bz2
 import socket
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -73,9 +73,10 @@ def test_a_hung_connection_stays_silent_and_the_server_still_stops(serve, frame)
         raw.sendall(f"GET /sas/{frame.path()} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         with pytest.raises(TimeoutError):
             raw.recv(1)
-        began = time.monotonic()
-        server.stop()
-        assert time.monotonic() - began < 5
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        stopping.join(60)
+        assert not stopping.is_alive()
 
 
 def test_a_reset_breaks_the_connection_in_mid_body(serve, frame, whole):

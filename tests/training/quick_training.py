@@ -1,5 +1,11 @@
 """A training of seconds on galaxies that need no store: also for processes that are killed."""
 
+import os
+import re
+import resource
+import signal
+import sys
+
 import numpy as np
 import pandas as pd
 import torch
@@ -26,3 +32,29 @@ def train_in(folder, settings: Training = QUICK) -> None:
     parts = draw_examples(96, 1, settings), draw_examples(12, 2, settings)
     outputs = folder / "member-0.safetensors", folder / "history.csv", folder / ".member-0.checkpoint"
     fit.train_member(*parts, settings, 0, 0, *outputs)
+
+
+FILE_CALLS = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.scandir"}
+
+
+def train_and_die(folder, settings: Training, step: int, calls: int, within: int | None = None) -> None:
+    """Train until the checkpoint of a step is whole, then die: at one of the next calls that see or change files, for
+    between them nothing on the disk changes, or in the middle of the next file that is longer than `within` bytes.
+    """
+    left = None
+
+    def watch(event, arguments):
+        nonlocal left
+        if event == "os.rename" and (name := re.search(r"/step-(\d+)\.safetensors$", str(arguments[1]))):
+            left = calls if left is None and int(name[1]) >= step else left
+        elif event in FILE_CALLS and left is not None:
+            left -= 1
+            if left == 0 and within is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif left == 0:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (within, within))
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel kills the process in the middle of its write
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.addaudithook(watch)
+    train_in(folder, settings)

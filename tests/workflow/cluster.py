@@ -1,6 +1,8 @@
 """A real Slurm cluster on this machine: two cpu nodes, one gpu node that urgent jobs take over, no accounting.
 
 Slurm's jobs lose SLURM_CONF, so the configuration lies in /etc/slurm; whatever lay there is set aside and put back.
+Every daemon is a child of this process, which ends it and waits for its end. Munge has a socket and a key of its own: a
+munged that somebody else runs is neither used nor ended.
 """
 
 import os
@@ -8,16 +10,20 @@ import shutil
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged", "runuser")
+import psutil
+
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged")
+NODES = ("c1", "c2", "g1")
 ETC = Path("/etc/slurm")
 
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}
 AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -29,7 +35,7 @@ DefMemPerCPU=200
 SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmdTimeout=20
-KillWait=5
+KillWait=120
 MinJobAge=300
 MpiDefault=none
 PreemptType=preempt/partition_prio
@@ -52,11 +58,47 @@ PartitionName=urgent Nodes=g1 MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
+def strangers() -> list[str]:
+    """Daemons of a Slurm that runs here and is not of these tests: only one fits in /etc/slurm."""
+    running = (process.info for process in psutil.process_iter(["pid", "name"]))
+    return [f"{info['name']} (process {info['pid']})" for info in running if info["name"] in ("slurmctld", "slurmd")]
+
+
 @contextmanager
 def slurm(folder: Path):
     """Bring the cluster up in `folder`, stop it at the end."""
-    for name in ("state", "spool-c1", "spool-c2", "spool-g1"):
+    for name in ("state", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
+    with ExitStack() as stack:
+        stack.enter_context(_configured(folder))
+        stack.enter_context(munge(folder))
+        stack.enter_context(_daemon(folder, "slurmctld", "-D"))
+        for node in NODES:
+            stack.enter_context(_daemon(folder, "slurmd", "-D", "-N", node))
+        _wait_for(_idle, folder)
+        try:
+            yield
+        finally:
+            subprocess.run(["scancel", "--user", str(os.getuid())], capture_output=True)
+            _wait_for(lambda: not _said("squeue", "-h"), folder)
+
+
+@contextmanager
+def munge(folder: Path):
+    """A munged with its socket, its key and all else in `folder`."""
+    folder.chmod(0o755)  # it wants a socket that everyone may reach
+    key = folder / "munge.key"
+    key.touch(mode=0o600)
+    key.write_bytes(os.urandom(128))
+    options = (f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed"))
+    with _daemon(folder, "munged", "--foreground", f"--socket={folder}/munge.socket", *options):
+        _wait_for((folder / "munge.socket").exists, folder)
+        yield
+
+
+@contextmanager
+def _configured(folder):
+    """The cluster's configuration in /etc/slurm."""
     aside = ETC.with_name("slurm.set-aside-by-tests")
     if aside.exists():  # a test was killed: what lies in /etc/slurm is its own
         shutil.rmtree(ETC, ignore_errors=True)
@@ -66,46 +108,43 @@ def slurm(folder: Path):
     (ETC / "slurm.conf").write_text(SLURM_CONF.format(host=socket.gethostname(), folder=folder))
     (ETC / "gres.conf").write_text("NodeName=g1 Name=gpu File=/dev/null\n")
     (ETC / "cgroup.conf").write_text("CgroupAutomount=no\n")
-    own_munge = subprocess.run(["pgrep", "-x", "munged"], capture_output=True).returncode != 0
     try:
-        if own_munge:
-            subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "-m", "755", "/run/munge"], check=True)
-            subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
-        subprocess.run(["slurmctld"], check=True)
-        for node in ("c1", "c2", "g1"):
-            subprocess.run(["slurmd", "-N", node], check=True)
-        _wait_until_idle(folder)
         yield
     finally:
-        subprocess.run(["scancel", "--user", str(os.getuid())], capture_output=True)
-        for pid in [*folder.glob("slurmd-*.pid"), folder / "slurmctld.pid"]:
-            _stop(pid)
-        if own_munge:
-            subprocess.run(["pkill", "-x", "munged"])
         shutil.rmtree(ETC)
         if aside.exists():
             aside.rename(ETC)
 
 
-def _wait_until_idle(folder, seconds=30):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        states = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %t"], capture_output=True, text=True).stdout.split("\n")
-        if len({line for line in states if line.endswith(" idle")}) == 3:
-            return
-        time.sleep(0.3)
-    raise RuntimeError(f"the Slurm cluster did not come up: {(folder / 'slurmctld.log').read_text()[-2000:]}")
-
-
-def _stop(pid_file):
-    if not pid_file.exists():
-        return
-    pid = int(pid_file.read_text())
+@contextmanager
+def _daemon(folder, *words):
+    """A daemon in the foreground, ended at the end; what it says is in `folder`."""
+    with open(folder / "daemons.log", "ab") as said:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
-        os.kill(pid, 15)
-        for _ in range(50):
-            os.kill(pid, 0)
-            time.sleep(0.1)
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        pass
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _idle():
+    states = _said("sinfo", "-h", "-N", "-o", "%N %t").split("\n")
+    return len({line for line in states if line.endswith(" idle")}) == len(NODES)
+
+
+def _said(*words):
+    return subprocess.run(words, capture_output=True, text=True).stdout
+
+
+def _wait_for(condition, folder, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            told = (folder / "daemons.log").read_text()[-2000:]
+            raise RuntimeError(f"the Slurm cluster did not come up or did not end its jobs: {told}")
+        time.sleep(0.1)

@@ -24,7 +24,7 @@ class Workflow:
         words += ["--configfile", self.configfile, *arguments]
         return [str(word) for word in (*words, *(["--config", *config] if config else []))]
 
-    def run(self, *arguments, config=(), timeout=600, check=False):
+    def run(self, *arguments, config=(), timeout=3600, check=False):
         done = subprocess.run(
             ["timeout", "-s", "INT", str(timeout), *self.command(*arguments, config=config)],
             capture_output=True,

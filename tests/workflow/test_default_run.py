@@ -13,7 +13,7 @@ def default(tmp_path_factory):
     """The default run on four of its fields, as far as its first network."""
     workflow = Workflow(tmp_path_factory.mktemp("default"), ROOT / "config.yaml")
     history, sky = "results/default/training/images/fold-0/member-0.history.csv", "embedded={fields: 4, visits: 1}"
-    workflow.run("--cores", "2", history, config=[sky], check=True, timeout=900)
+    workflow.run("--cores", "2", history, config=[sky], check=True)
     return workflow.directory / "results" / "default"
 
 

@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 from tests.conftest import skip
@@ -25,10 +26,33 @@ def slurm(need_program):
     need_program(*cluster.PROGRAMS)
     if os.geteuid() != 0:
         skip("a Slurm cluster on this machine needs root")
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    with FileLock(Path(tempfile.gettempdir()) / "sdss-photoz-tests-slurm.lock"), cluster.slurm(folder):
-        yield folder
-    shutil.rmtree(folder)
+    with FileLock(Path(tempfile.gettempdir()) / "sdss-photoz-tests-slurm.lock"):
+        if others := cluster.strangers():
+            skip(f"another Slurm runs on this machine and is left alone: {', '.join(others)}")
+        folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        with cluster.slurm(folder):
+            yield folder
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_a_cluster_comes_up_as_soon_as_another_went_down_and_leaves_a_munged_of_somebody_else_alone(
+    need_program, tmp_path
+):
+    need_program(*cluster.PROGRAMS)
+    with tempfile.TemporaryDirectory() as place, cluster.munge(Path(place)):
+        theirs = munges()
+        assert len(theirs) == 1
+        for _ in range(3):
+            with slurm(need_program):
+                assert len(munges()) == 2
+                assert cluster.strangers()  # what another user's tests would see
+            assert munges() == theirs
+            assert not cluster.strangers()
+
+
+def munges():
+    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "munged"}
 
 
 @pytest.mark.slow
@@ -41,7 +65,7 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     with slurm(need_program) as folder:
         command = ["snakemake", "--profile", "slurm", "--configfile", "tests/tiny.yaml", *PATIENCE]
-        done = subprocess.run(["timeout", "-s", "INT", "600", *command], cwd=checkout, capture_output=True, text=True)
+        done = subprocess.run(["timeout", "-s", "INT", "3600", *command], cwd=checkout, capture_output=True, text=True)
         jobs = (folder / "slurmctld.log").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
     assert (checkout / "results" / "tiny" / "report" / "index.html").stat().st_size > 100_000
@@ -54,37 +78,71 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
     assert {node for partition, node in places if partition == "cpu"} <= {"c1", "c2"}
 
 
+HELD = """
+import time
+from pathlib import Path
+
+from sdss_photoz.training import fit
+
+HELD, go = Path({held!r}), fit._Run.go
+
+
+def held_after_its_first_epoch(run, stop):
+    def held_until_sigterm():
+        if run.state.history and not HELD.exists():
+            HELD.touch()
+            while not stop():
+                time.sleep(0.02)
+        return stop()
+
+    go(run, held_until_sigterm)
+
+
+fit._Run.go = held_after_its_first_epoch
+"""
+
+
 @pytest.mark.slow
 def test_a_training_that_slurm_pre_empts_saves_is_queued_again_and_ends_with_the_same_bytes(
     tiny, need_program, tmp_path
 ):
-    member = Path("training/images/fold-0/member-0.safetensors")
-    longer = ["training={epochs: 200}"]
-    undisturbed, disturbed = (tiny.copy(tmp_path / name) for name in ("undisturbed", "disturbed"))
-    undisturbed.run("--cores", "2", f"results/tiny/{member}", config=longer, check=True)
-    log, saved = disturbed.results / "logs/train_member/images-0-0.log", tmp_path / "saved"
-    log.unlink()
+    """Once, after its first epoch, the training waits until Slurm sends SIGTERM, however long that takes."""
+    checkout, held, saved = (tmp_path / name for name in ("checkout", "held", "saved"))
+    shutil.copytree(ROOT / "workflow", checkout / "workflow")
+    shutil.copy(ROOT / "Snakefile", checkout)
+    for name in ("src", "envs", "profiles"):
+        (checkout / name).symlink_to(ROOT / name)
+    script = checkout / "workflow/scripts/train_member.py"
+    script.write_text(HELD.format(held=str(held)) + script.read_text())
+    disturbed, member = tiny.copy(tmp_path / "disturbed"), Path("training/images/fold-0/member-0.safetensors")
+    (disturbed.results / member).unlink()
+    log, checkpoint = disturbed.results / "logs/train_member/images-0-0.log", ".member-0.checkpoint"
+    command = disturbed.command("--profile", ROOT / "slurm", *PATIENCE, f"results/tiny/{member}")
+    command[command.index("--snakefile") + 1] = str(checkout / "Snakefile")
     with slurm(need_program) as folder:
-        command = disturbed.command("--profile", ROOT / "slurm", *PATIENCE, f"results/tiny/{member}", config=longer)
         run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            wait_for(lambda: log.exists() and "epoch=" in log.read_text(), run)
-            checkpoint = (disturbed.results / member).with_name(".member-0.checkpoint")
+            wait_for(held.exists, run)
+            assert not list((disturbed.results / member).with_name(checkpoint).glob("step*"))
             urgent = ["sbatch", "--partition", "urgent", "--exclusive", "--output", saved]
-            subprocess.run([*urgent, "--wrap", f"ls {checkpoint}"], check=True, capture_output=True)
-            wait_for(lambda: saved.exists() and saved.read_text(), run)
-            (job,) = subprocess.check_output(["squeue", "-h", "-p", "gpu", "-o", "%i"], text=True).split()
+            listing = f"ls {(disturbed.results / member).with_name(checkpoint)}; cat {log}"
+            subprocess.run([*urgent, "--wrap", listing], check=True, capture_output=True)
+            queued_again = ["squeue", "-h", "-p", "gpu", "-t", "PENDING", "-o", "%i"]
+            wait_for(lambda: saved.exists() and subprocess.check_output(queued_again), run)
+            (job,) = subprocess.check_output(queued_again, text=True).split()
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)  # not two minutes later
-            words, _ = run.communicate(timeout=300)
+            words, _ = run.communicate(timeout=3600)
         finally:
             run.kill()
         assert run.returncode == 0, words
         assert "preempt" in (folder / "slurmctld.log").read_text()
-    assert "step" in saved.read_text()  # what lay there when the urgent job ran
-    assert (disturbed.results / member).read_bytes() == (undisturbed.results / member).read_bytes()
+    step = re.search(r"step-(\d+)\.safetensors", saved.read_text())  # what lay there when the urgent job ran
+    assert step, saved.read_text()
+    assert f"stopped by SIGTERM, a rerun goes on after step {int(step[1])}" in saved.read_text()
+    assert (disturbed.results / member).read_bytes() == (tiny.results / member).read_bytes()
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=300):
     """Wait until a condition holds, while a process runs."""
     deadline = time.monotonic() + seconds
     while not condition():
