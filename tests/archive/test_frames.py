@@ -122,7 +122,8 @@ def test_frame_is_found_where_the_archive_redirects_to(tmp_path, archive):
 
 
 @pytest.mark.parametrize(
-    "fault", [500, 502, 503, 429, "html", "short", "short without length", "reset", "flipped", 404]
+    "fault",
+    [403, 408, 425, 429, 500, 502, 503, 504, "html", "short", "short without length", "reset", "flipped", 404],
 )
 def test_archive_that_falters_is_asked_again(tmp_path, archive, fault, capsys):
     archive.add(FRAME, faults=[fault, fault])
@@ -159,7 +160,7 @@ def test_frame_that_cannot_be_resumed_is_fetched_from_its_beginning(tmp_path, ar
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [403, 429, 503])
 def test_retry_after_is_obeyed(tmp_path, archive, status):
     archive.add(FRAME, faults=[status])
     archive.retry_after[status] = "1"
@@ -185,7 +186,12 @@ def test_retry_after_may_be_a_date():
 
 @pytest.mark.parametrize(
     ("fault", "sentence"),
-    [(503, "HTTP 503"), (403, "HTTP 403"), ("html", "not a bzip2 file"), ("short without length", "is missing")],
+    [
+        (503, "HTTP 503"),
+        (403, "HTTP 403"),
+        ("html", "the answer is a web page (blocked or throttled?)"),
+        ("short without length", "is missing"),
+    ],
 )
 def test_archive_that_keeps_failing_stops_the_run_and_leaves_no_frame(tmp_path, archive, fault, sentence):
     archive.add(FRAME, faults=[fault] * 999)
@@ -195,6 +201,23 @@ def test_archive_that_keeps_failing_stops_the_run_and_leaves_no_frame(tmp_path, 
     assert not isinstance(error.value, Missing)  # it may be there tomorrow
     assert len(archive.asked) > 3
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 405, 451])
+def test_answer_that_does_not_pass_is_one_sentence_at_once(tmp_path, archive, status):
+    archive.add(FRAME, faults=[status] * 999)
+    with pytest.raises(
+        UserError, match=rf"fits\.bz2 is answered with HTTP {status} .*: check archive\.sas and"
+    ) as error:
+        fetch(tmp_path, archive)
+    assert not isinstance(error.value, Missing)
+    assert len(archive.asked) == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_every_door_calls_the_same_failures_passing():
+    passing = [status for status in range(300, 600) if http.passes(status)]
+    assert passing == [403, 408, 425, 429, *range(500, 600)]
 
 
 def test_archive_that_cannot_be_reached_is_named(tmp_path, archive):

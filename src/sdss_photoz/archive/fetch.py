@@ -6,7 +6,7 @@ from pathlib import Path
 
 import requests
 
-from sdss_photoz.archive.http import CONNECT_SECONDS, Faltering, check_status, explain, patient, session
+from sdss_photoz.archive.http import CONNECT_SECONDS, Answer, Faltering, check_status, explain, patient, session
 from sdss_photoz.errors import UserError
 from sdss_photoz.files import FULL
 
@@ -100,7 +100,7 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
     asked = {"Range": f"bytes={have}-", "If-Range": known} if have and known else {}
     patience = (min(CONNECT_SECONDS, timeout), timeout)
     with session().get(url, headers=asked, stream=True, timeout=patience) as answer:
-        check_status(answer)
+        _check(answer)
         if answer.status_code == 410:
             raise Refused("not in the archive")
         if answer.status_code == 404:
@@ -117,7 +117,10 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
         ):
             raise Spoiled("the archive's file is not the one whose beginning came")
         if answer.status_code not in (200, 206):
-            raise Faltering(f"HTTP {answer.status_code} {answer.reason}")
+            raise UserError(
+                f"{url} is answered with HTTP {answer.status_code} {answer.reason}: check archive.sas and "
+                "archive.release."
+            )
         have = have if resumed else 0
         length = answer.headers.get("Content-Length", "")[:20]  # more digits would be too large all the same
         with open(part, "ab" if resumed else "wb") as file:
@@ -133,6 +136,12 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
             file.flush()
             os.fsync(file.fileno())
         return length.isdecimal()
+
+
+def _check(response) -> None:
+    """Raise `Faltering` for a status that passes; a look at the beginning of its body tells a web page."""
+    head = b"" if response.ok else next(response.iter_content(1000), b"")
+    check_status(Answer(response.status_code, response.headers, head, response.reason))
 
 
 def _etag(headers) -> str:

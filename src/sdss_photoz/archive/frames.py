@@ -15,6 +15,7 @@ from filelock import FileLock
 from sdss_photoz import files
 from sdss_photoz.archive.fetch import Refused, Spoiled, fetch
 from sdss_photoz.archive.flaws import NO_BZIP2, NO_END, ends_whole, flaw
+from sdss_photoz.archive.http import PAGE, is_page
 from sdss_photoz.config import Archive
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
@@ -143,7 +144,9 @@ def _fetch(frame: Frame, path: Path, sas: str, release: int, archive: Archive) -
     def wrong(part: Path, measured: bool) -> str | None:
         reason = flaw(part, frame)
         if reason == NO_BZIP2 or (reason == NO_END and not measured):  # an error page, or a broken connection
-            raise Spoiled(f"the answer is {reason}")
+            with open(part, "rb") as file:
+                page = is_page(file.read(1000))
+            raise Spoiled(f"the answer is {PAGE if page else reason}")
         return reason
 
     try:
