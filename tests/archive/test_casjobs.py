@@ -328,7 +328,8 @@ def test_server_that_is_down_is_named_when_patience_ends_and_the_job_is_kept(ser
     server = serve("tables:503@2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20")
     host = server.url.split("/")[2]
     sentence = refusal(server, tmp_path, patience_minutes=0.001)
-    assert f"list MyDB: {host} did not answer in 0.001 minutes (HTTP 503 Service Unavailable: " in sentence
+    assert f"list MyDB: {host} did not answer in 0.001 minutes (HTTP 503 Service Unavailable, " in sentence
+    assert "a web page (blocked or throttled?): " in sentence
     assert "No server is available to handle this request." in sentence
     pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1

@@ -206,9 +206,7 @@ def test_archive_that_keeps_failing_stops_the_run_and_leaves_no_frame(tmp_path, 
 @pytest.mark.parametrize("status", [400, 401, 405, 451])
 def test_answer_that_does_not_pass_is_one_sentence_at_once(tmp_path, archive, status):
     archive.add(FRAME, faults=[status] * 999)
-    with pytest.raises(
-        UserError, match=rf"fits\.bz2 is answered with HTTP {status} .*: check archive\.sas and"
-    ) as error:
+    with pytest.raises(UserError, match=rf"is answered with HTTP {status} .*: check archive\.sas and") as error:
         fetch(tmp_path, archive)
     assert not isinstance(error.value, Missing)
     assert len(archive.asked) == 1

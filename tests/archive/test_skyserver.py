@@ -194,10 +194,8 @@ def test_a_fault_is_told_and_asked_again(fault, catalog, straight, settings, tmp
         if fault in ("429", "503"):
             assert requests[2].time - requests[1].time > 2  # as Retry-After asked for
     told = re.findall(r"query of fields, right ascensions 165 to 180: (.*); asked again in", capfd.readouterr().err)
-    reason = {
-        "html": "a web page (blocked or throttled?) instead of a table: 'Skyserver Error",
-        "hang": "no answer in time",
-    }
+    page = "a web page (blocked or throttled?) instead of a table: 'Skyserver Error"
+    reason = {"html": page, "hang": "no answer in time"}
     broken = "the connection broke in mid-answer"
     assert len(told) == 1
     assert (reason | {"reset": broken, "truncated": broken}).get(fault, f"HTTP {fault}") in told[0]

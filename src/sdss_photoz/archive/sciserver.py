@@ -130,9 +130,7 @@ class Account:
 
         def attempt():
             answer = http.once("POST", url, self._archive, json=question)
-            if answer.status != 403 or http.is_page(
-                answer.body
-            ):  # here 403 is the service's answer to a wrong password
+            if answer.status != 403 or http.is_page(answer.body):  # the service's own 403 is of a wrong password
                 http.check_status(answer)
             token = answer.headers.get("X-Subject-Token", "").strip()
             if answer.status < 300 and not _is_token(token):
@@ -160,7 +158,7 @@ def _is_token(text):
 
 
 class CasJobs:
-    """The REST calls of CasJobs; each is patient with a server that falters, and logs in again where a token is refused.
+    """The REST calls of CasJobs; each is patient with a server that falters, and logs in again for a refused token.
 
     Each raises `Refused` where CasJobs says no, and UserError where patience ends or SciServer refuses the account.
 
@@ -182,8 +180,8 @@ class CasJobs:
         """Send a batch query, once.
 
         It is sent again only where CasJobs cannot have taken it: no connection was made, or the answer is 401, 503 or a
-        4xx that passes. Whether it was taken is unknown after a lost answer or another 5xx: a second job would cost the archive
-        an hour and fail at the table of the first.
+        4xx that passes. Whether it was taken is unknown after a lost answer or another 5xx: a second job would cost the
+        archive an hour and fail at the table of the first.
 
         Returns
         -------
