@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import requests
 import tenacity
 import urllib3
-from filelock import FileLock
 
 from sdss_photoz import __version__
 from sdss_photoz.errors import UserError
+from sdss_photoz.locks import alone
 
 CONNECT_SECONDS = 20
 LONGEST_PAUSE = 300  # seconds
@@ -223,7 +223,7 @@ class Pace:
     def wait(self) -> None:
         """Return when the next request may be sent."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._file.with_name(".last-request.lock")):
+        with alone(self._file.with_name(".last-request.lease")):
             last = self._file.stat().st_mtime if self._file.exists() else 0.0
             time.sleep(min(max(0.0, last + self._interval - time.time()), self._interval))
             self._file.touch()
