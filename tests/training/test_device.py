@@ -18,6 +18,8 @@ from sdss_photoz import locks
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import device
 
+pytestmark = pytest.mark.filterwarnings("ignore:flock not supported")
+
 
 @pytest.fixture(params=["flock", "no flock"])
 def locking(request, monkeypatch):
