@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow
 import pytest
 import requests
+from aiohttp import web
 from tests.conftest import skip
 
 from sdss_photoz import files
@@ -171,7 +172,9 @@ def test_table_of_an_earlier_question_is_dropped_first(serve, direct, tmp_path):
 # faults
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "502", "503", "html", "hang", "reset", "truncated", "expired"])
+@pytest.mark.parametrize(
+    "fault", ["403", "429", "500", "502", "503", "504", "html", "hang", "reset", "truncated", "expired"]
+)
 def test_fault_of_any_call_but_the_submission_is_asked_again(serve, direct, tmp_path, capsys, fault):
     kinds = [kind for kind in ("login", "tables", "status", "mydb") if (fault, kind) != ("expired", "login")]
     server = serve(*(f"{kind}:{fault}@1" for kind in kinds))
@@ -187,7 +190,7 @@ def test_fault_of_any_call_but_the_submission_is_asked_again(serve, direct, tmp_
         assert told.count("asked again in") >= len(kinds)
 
 
-@pytest.mark.parametrize("fault", ["429", "503", "expired"])
+@pytest.mark.parametrize("fault", ["403", "429", "503", "expired"])
 def test_refused_submission_is_sent_again_at_once(serve, direct, tmp_path, fault, capsys):
     server = serve(f"submit:{fault}@1")
     pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
@@ -203,7 +206,7 @@ def test_submission_without_a_connection_is_known_not_to_be_taken(serve, tmp_pat
         sciserver.CasJobs(archive, http.Pace(tmp_path, 60_000)).submit("SELECT 1", "test")
 
 
-@pytest.mark.parametrize("fault", ["500", "502", "html", "hang"])
+@pytest.mark.parametrize("fault", ["500", "504", "html", "hang"])
 def test_submission_that_may_have_been_lost_is_sent_again_after_a_look(serve, direct, tmp_path, fault, capsys):
     server = serve(f"submit:{fault}@1")
     pd.testing.assert_frame_equal(ask(server, tmp_path, timeout_seconds=2.0), direct["fields"])
@@ -214,7 +217,8 @@ def test_submission_that_may_have_been_lost_is_sent_again_after_a_look(serve, di
 
 def test_server_that_never_takes_the_query_is_quoted(serve, tmp_path, capsys):
     server = serve("submit:500@1,2,3,4,5")
-    assert "not appear in MyDB (HTTP 500 Internal Server Error without a job's number: " in refusal(server, tmp_path)
+    sentence = refusal(server, tmp_path)
+    assert "not appear in MyDB (HTTP 500 Internal Server Error without a job's number: a web page" in sentence
     assert counts(server)["submit"] == casjobs.SUBMISSIONS
     assert jobs(server) == []
     told = capsys.readouterr().err
@@ -324,7 +328,8 @@ def test_server_that_is_down_is_named_when_patience_ends_and_the_job_is_kept(ser
     server = serve("tables:503@2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20")
     host = server.url.split("/")[2]
     sentence = refusal(server, tmp_path, patience_minutes=0.001)
-    assert f"list MyDB: {host} did not answer in 0.001 minutes (HTTP 503 Service Unavailable: " in sentence
+    assert f"list MyDB: {host} did not answer in 0.001 minutes (HTTP 503 Service Unavailable, " in sentence
+    assert "a web page (blocked or throttled?): " in sentence
     assert "No server is available to handle this request." in sentence
     pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
     assert counts(server)["submit"] == 1
@@ -405,6 +410,36 @@ def test_tokens_that_are_always_refused_end_the_run(serve, tmp_path):
     assert counts(server) == {"login": 3, "tables": 3}
 
 
+@pytest.mark.parametrize("status", [400, 403, 500])
+@pytest.mark.parametrize("words", ["The token is not valid or has expired.", "Unauthorized: invalid token"])
+def test_token_refused_with_another_status_than_401_is_renewed(serve, direct, tmp_path, monkeypatch, status, words):
+    server, refused, valid = serve(), [], service.CasJobs.refusal
+
+    def refuse(self, request):
+        if len(refused) < 2:
+            refused.append(request)
+            return web.json_response({"Error Code": status, "Error Message": words}, status=status)
+        return valid(self, request)
+
+    monkeypatch.setattr(service.CasJobs, "refusal", refuse)
+    pd.testing.assert_frame_equal(ask(server, tmp_path), direct["fields"])
+    assert (counts(server)["login"], counts(server)["submit"], len(refused)) == (3, 1, 2)
+
+
+def test_403_of_the_log_in_is_a_wrong_password_unless_it_is_a_page(serve, direct, tmp_path, monkeypatch):
+    server = serve("login:403@1")
+    pd.testing.assert_frame_equal(ask(server, tmp_path / "page"), direct["fields"])
+    assert counts(server)["login"] == 2
+
+    async def refuse(self, request, fault):
+        return await _refused("no such user", 403)
+
+    monkeypatch.setattr(service.CasJobs, "log_in", refuse)
+    server = serve()
+    assert "refuses the user and password" in refusal(server, tmp_path / "word")
+    assert counts(server) == {"login": 1}
+
+
 def test_token_that_would_break_the_header_is_not_shown(serve, tmp_path, monkeypatch):
     monkeypatch.setenv("SCISERVER_TOKEN", "half-a-secret\nother-half")
     sentence = refusal(serve(), tmp_path)
@@ -455,8 +490,8 @@ def test_server_that_repeats_the_token_is_not_quoted(serve, tmp_path, monkeypatc
     assert "HTTP 400: … may not)" in refusal(server, tmp_path)
 
 
-async def _refused(text):
-    return service._error(400, text)
+async def _refused(text, status=400):
+    return web.json_response({"Error Code": status, "Error Message": text}, status=status)
 
 
 def test_objects_that_hold_credentials_do_not_show_them(serve):

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from tests.conftest import skip
 
+from sdss_photoz.archive import http as archive_http
 from sdss_photoz.archive import query, skyserver
 from sdss_photoz.archive.question import ask_for, check_answer
 from sdss_photoz.config import Archive, Region
@@ -182,7 +183,7 @@ def test_comments_and_blanks_go_but_what_is_quoted_stays():
     assert skyserver.squeeze(sql) == "SELECT a , 'it''s -- no  comment' AS c FROM t"
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "502", "503", "html", "hang", "reset", "truncated"])
+@pytest.mark.parametrize("fault", ["403", "429", "500", "502", "503", "504", "html", "hang", "reset", "truncated"])
 def test_a_fault_is_told_and_asked_again(fault, catalog, straight, settings, tmp_path, capfd):
     question = ask_for("fields", HERE)
     with Server(catalog.parent, limits=PLENTY, faults=Faults.parse([f"{fault}@2"], retry_after=2)) as server:
@@ -193,7 +194,8 @@ def test_a_fault_is_told_and_asked_again(fault, catalog, straight, settings, tmp
         if fault in ("429", "503"):
             assert requests[2].time - requests[1].time > 2  # as Retry-After asked for
     told = re.findall(r"query of fields, right ascensions 165 to 180: (.*); asked again in", capfd.readouterr().err)
-    reason = {"html": "a page instead of a table", "hang": "no answer in time"}
+    page = "a web page (blocked or throttled?) instead of a table: 'Skyserver Error"
+    reason = {"html": page, "hang": "no answer in time"}
     broken = "the connection broke in mid-answer"
     assert len(told) == 1
     assert (reason | {"reset": broken, "truncated": broken}).get(fault, f"HTTP {fault}") in told[0]
@@ -283,7 +285,26 @@ def test_an_error_that_may_pass_is_quoted_when_patience_ends(status, body, field
         skyserver.ask(fields[0], settings(server.url, patience_minutes=0.01), tmp_path)
 
 
-@pytest.mark.parametrize("status", [404, 400])
+@pytest.mark.parametrize("status", [403, 408, 425, 429, 504])
+def test_a_refusal_that_passes_is_asked_again_and_quoted_when_it_does_not(
+    status, fields, settings, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(archive_http, "_growing", lambda state: 0.01)
+    question, table, body = fields
+    page = "<html><head><title>Request rejected</title></head><body>Your support ID is 17</body></html>"
+    with Scripted((status, page), (200, body)) as server:
+        pd.testing.assert_frame_equal(whole(question, settings(server.url), tmp_path / "a"), table)
+        assert len(server.queries) == 2
+    words = rf"HTTP {status} [\w ]+, a web page \(blocked or throttled\?\): Request rejected Your support ID is 17"
+    assert re.search(words + "; asked again in", capfd.readouterr().err)
+    with (
+        Scripted((status, page)) as server,
+        pytest.raises(UserError, match=rf"did not answer in 0\.005 minutes \({words}\): see that"),
+    ):
+        skyserver.ask(question, settings(server.url, patience_minutes=0.005), tmp_path / "b")
+
+
+@pytest.mark.parametrize("status", [404, 400, 401])
 def test_another_status_is_one_sentence(status, fields, settings, tmp_path):
     with Scripted((status, "<html>no</html>")) as server:
         with pytest.raises(UserError, match=rf"answered HTTP {status}.*check archive\.skyserver and archive\.release"):

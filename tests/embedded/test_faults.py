@@ -50,7 +50,7 @@ def fetch(server, frame):
     return status, dict(line.split(": ", 1) for line in lines), body, error
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503])
+@pytest.mark.parametrize("status", [403, 429, 500, 502, 503, 504])
 def test_a_refusal_has_its_status_and_asks_for_patience(serve, frame, whole, status):
     server = serve(f"{status}@1", retry_after=2)
     line, headers, body, _ = fetch(server, frame)
@@ -227,7 +227,7 @@ def test_faults_meet_only_the_kinds_that_they_apply_to():
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
-        ("504=0.1", "429"),
+        ("509=0.1", "429"),
         ("503", "503=0.05"),
         ("503=2.5", "between 0 and 1"),
         ("503=0", "between 0 and 1"),

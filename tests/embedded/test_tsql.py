@@ -1,15 +1,15 @@
 """The embedded archive answers T-SQL with SQL Server's meaning, or refuses it by name."""
 
-import duckdb
 import pytest
 
 from sdss_photoz.embedded import tsql
+from sdss_photoz.embedded.connection import connect
 from sdss_photoz.errors import UserError
 
 
 @pytest.fixture
 def database():
-    connection = duckdb.connect()
+    connection = connect()
     connection.execute(
         "CREATE TABLE PhotoObjAll(objID BIGINT, class VARCHAR, n INTEGER, m FLOAT, flags BIGINT, camcol UTINYINT)"
     )

@@ -1,37 +1,54 @@
 """Each job has a device of its own."""
 
 import ctypes
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from sdss_photoz import locks
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import device
 
+pytestmark = pytest.mark.filterwarnings("ignore:flock not supported")
 
-def test_two_jobs_never_share_a_gpu(tmp_path, monkeypatch):
+
+@pytest.fixture(params=["flock", "no flock"])
+def locking(request, monkeypatch):
+    """File systems with flock, and those that lack it."""
+
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if request.param == "no flock":
+        monkeypatch.setattr(fcntl, "flock", missing)
+
+
+def test_two_jobs_never_share_a_gpu(tmp_path, monkeypatch, locking):
     monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a", "card-b"])
     with device.claim("auto", tmp_path) as first, device.claim("auto", tmp_path) as second:
         assert {first.index, second.index} == {0, 1}
 
 
-def test_a_job_waits_while_all_gpus_are_taken_and_says_so(tmp_path, monkeypatch, capsys):
+def test_a_job_waits_while_all_gpus_are_taken_and_says_so(tmp_path, monkeypatch, capsys, locking):
     monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a"])
     held = device.claim("auto", tmp_path)
     held.__enter__()
     monkeypatch.setattr(device.time, "sleep", lambda seconds: held.__exit__(None, None, None))
     with device.claim("auto", tmp_path) as freed:
         assert freed.index == 0
-    assert "taken by other jobs" in capsys.readouterr().err
+    assert f"taken by other jobs: waiting for one ({tmp_path}/sdss-photoz-gpu-" in capsys.readouterr().err
 
 
-def test_the_gpu_of_a_job_killed_with_9_is_free_at_once(tmp_path, monkeypatch, capsys):
+def test_the_gpu_of_a_job_killed_with_9_is_free_at_once(tmp_path, monkeypatch, capsys, locking):
     monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a"])
     told, tell = os.pipe()
     if (job := os.fork()) == 0:
@@ -43,6 +60,31 @@ def test_the_gpu_of_a_job_killed_with_9_is_free_at_once(tmp_path, monkeypatch, c
     with device.claim("auto", tmp_path) as freed:
         assert freed.index == 0
     assert "taken by other jobs" in capsys.readouterr().err
+
+
+def test_the_gpu_of_a_job_that_lives_and_gives_no_sign_is_never_taken(tmp_path, monkeypatch, locking):
+    """Two trainings on one card would cost both; so its lock is no lease, though a stopped job holds it on."""
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["card-a"])
+    monkeypatch.setattr(locks, "LEASE", 0.1)
+    told, tell = os.pipe()
+    if (job := os.fork()) == 0:
+        with device.claim("auto", tmp_path):
+            os.write(tell, b"taken")
+            signal.pause()
+    assert os.read(told, 5) == b"taken"
+    os.kill(job, signal.SIGSTOP)
+    looks, pause = [], time.sleep
+
+    def look(_):
+        looks.append(1)
+        if len(looks) == 10:
+            os.kill(job, signal.SIGKILL)
+            os.waitpid(job, 0)
+        pause(0.05)
+
+    monkeypatch.setattr(device.time, "sleep", look)
+    with device.claim("auto", tmp_path):
+        assert len(looks) == 10
 
 
 def test_gpus_are_those_that_torch_shows_by_the_cards_own_names(monkeypatch):

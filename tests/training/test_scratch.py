@@ -88,6 +88,27 @@ def test_a_copy_that_was_cut_short_is_written_again_and_what_a_killed_job_left_g
     assert len(writes) == 2
 
 
+def test_a_job_whose_lock_was_taken_over_as_it_wrote_takes_the_copy_of_the_other_job(store, tmp_path, monkeypatch):
+    """It was silent for longer than its lease; the other one removed its part, and wrote the copy."""
+    folder, check, met = tmp_path / "scratch", scratch.check_flux, []
+
+    def taken_over(*words, **options):
+        if not met:
+            met.append(1)
+            (part,) = folder.glob(".*.part")
+            (lock,) = folder.glob("*.lease")
+            lock.unlink()
+            float16_copy(store, folder)
+            assert not part.exists()
+        check(*words, **options)
+
+    monkeypatch.setattr(scratch, "check_flux", taken_over)
+    cubes, _ = float16_copy(store, folder)
+    assert (cubes.reshape(7, 64, 64, 5) == load_cubes(store, np.arange(7)).astype(np.float16)).all()
+    assert met
+    assert [path.suffix for path in folder.iterdir()] == [".npy"]
+
+
 def test_a_disk_without_room_is_one_sentence_before_anything_is_written(store, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(
@@ -105,7 +126,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(store, tmp_path
             float16_copy(store, tmp_path / "scratch")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.suffix for path in (tmp_path / "scratch").iterdir()] == [".lock"]
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_cubes_of_another_selection_are_refused_also_where_their_copy_is_there(store, tmp_path):

@@ -13,7 +13,7 @@ from tests.workflow.conftest import Workflow
 
 from sdss_photoz.embedded.server import ACCOUNT, Faults, Limits, Server
 
-ANY = ["429", "500", "502", "503", "html", "hang", "reset", "truncated"]  # of a call of any kind
+ANY = ["403", "429", "500", "502", "503", "html", "hang", "reset", "truncated"]  # of a call of any kind
 FRAMES = ["frame:flipped", "frame:404"]
 JOBS = {"casjobs": ["expired=0.05", "failed@1", "stuck@3", "gone@4"], "skyserver": []}  # a run has few jobs
 LIMITS = Limits(rows=150, queries_per_minute=600, seconds=60)

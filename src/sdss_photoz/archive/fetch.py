@@ -1,12 +1,14 @@
 """A file over HTTP: resumed where it was cut, looked at before it counts, whole or absent."""
 
 import os
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
-from sdss_photoz.archive.http import CONNECT_SECONDS, Faltering, check_status, explain, patient, session
+from sdss_photoz.archive.http import CONNECT_SECONDS, Answer, Faltering, check_status, explain, patient, session
 from sdss_photoz.errors import UserError
 from sdss_photoz.files import FULL
 
@@ -27,11 +29,54 @@ class _Doubtful(Spoiled):
     """An answer that refuses the file, if it comes again."""
 
 
+class _Part:
+    """What came of a file, under a name that no other job has, and its ETag.
+
+    A note beside the file tells a later job of both. What a killed job left is copied, not gone on with: a job that was
+    only silent may write to it still.
+    """
+
+    def __init__(self, file: Path):
+        self.path, self.etag = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part"), ""
+        self._note = file.with_name(f".{file.name}.etag")
+
+    def inherit(self) -> None:
+        """Go on from what a job that was killed left."""
+        left = self._note.read_text().split("\n") if self._note.exists() else []
+        parts = [part for name in left[1:] if (part := self.path.with_name(name)).is_file()]
+        if parts:
+            self._tell(left[0], *parts)
+            shutil.copyfile(max(parts, key=lambda part: part.stat().st_size), self.path)
+            for part in parts:
+                part.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def begin(self, etag: str) -> None:
+        """Make ready for the first byte of a version of the file: no byte ever has another version's ETag."""
+        self.path.unlink(missing_ok=True)
+        self._tell(etag)
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        self._note.unlink(missing_ok=True)
+
+    def _tell(self, etag, *others):
+        self.etag, new = etag, self.path.with_suffix(".etag")
+        new.write_text("\n".join((etag, self.path.name, *(other.name for other in others))))
+        new.replace(self._note)
+
+
 def fetch(url: str, path: Path, archive, flaw: Callable, largest: int) -> None:
     """Fetch a file with patience.
 
     What came lies beside it under a name of its own with the ETag in a third file, so that another attempt, or another
-    process after a kill, asks for the rest alone. The caller sees to it that no two do so at a time.
+    process after a kill, asks for the rest alone. The caller sees to it that no two do so at a time; where two do all
+    the same, each puts a whole file in place.
 
     Parameters
     ----------
@@ -57,27 +102,31 @@ def fetch(url: str, path: Path, archive, flaw: Callable, largest: int) -> None:
     OSError
         Where it cannot be written; of a full disk nothing is kept.
     """
-    part = path.with_name(f".{path.name}.part")
-    etag = path.with_name(f".{path.name}.etag")
-    doubts = 0
+    part, before, doubts = _Part(path), _inode(path), 0
 
     def once():
         nonlocal doubts
         try:
-            wrong = flaw(part, _continue(url, part, etag, archive.timeout_seconds, largest))
+            wrong = flaw(part.path, _continue(url, part, archive.timeout_seconds, largest))
             if wrong is not None:
                 raise _Doubtful(wrong)
+            part.path.replace(path)
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise
+            if _inode(path) == before:
+                raise Spoiled("another job took over what came") from None
         except Spoiled as spoiled:
-            _drop(part, etag)
+            part.drop()
             doubts += isinstance(spoiled, _Doubtful)
             if doubts == ANSWERS:
                 raise Refused(str(spoiled)) from None
             raise
 
     try:
+        part.inherit()
         patient(archive, path.name)(once)
-        part.replace(path)
-        etag.unlink(missing_ok=True)
+        part.forget()
     except (Faltering, requests.RequestException) as error:
         raise UserError(
             f"{url} could not be fetched within {archive.patience_minutes:g} minutes ({explain(error)}): see that the "
@@ -85,22 +134,25 @@ def fetch(url: str, path: Path, archive, flaw: Callable, largest: int) -> None:
         ) from None
     except OSError as error:
         if error.errno in FULL:
-            _drop(part, etag)
+            part.drop()
         raise
 
 
-def _drop(part, etag) -> None:
-    part.unlink(missing_ok=True)
-    etag.unlink(missing_ok=True)
+def _inode(path: Path):
+    """What tells a file from the one that replaces it; None where there is none."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_ctime_ns
 
 
-def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
+def _continue(url, part: _Part, timeout, largest) -> bool:
     """Ask for what is not there yet and write it; whether the answer told its length."""
-    have, known = part.stat().st_size if part.exists() else 0, etag.read_text() if etag.exists() else ""
+    have, known = part.size(), part.etag
     asked = {"Range": f"bytes={have}-", "If-Range": known} if have and known else {}
     patience = (min(CONNECT_SECONDS, timeout), timeout)
     with session().get(url, headers=asked, stream=True, timeout=patience) as answer:
-        check_status(answer)
+        _check(answer)
         if answer.status_code == 410:
             raise Refused("not in the archive")
         if answer.status_code == 404:
@@ -117,12 +169,16 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
         ):
             raise Spoiled("the archive's file is not the one whose beginning came")
         if answer.status_code not in (200, 206):
-            raise Faltering(f"HTTP {answer.status_code} {answer.reason}")
+            raise UserError(
+                f"{url} is answered with HTTP {answer.status_code} {answer.reason}: check archive.sas and "
+                "archive.release."
+            )
         have = have if resumed else 0
         length = answer.headers.get("Content-Length", "")[:20]  # more digits would be too large all the same
-        with open(part, "ab" if resumed else "wb") as file:
-            if not resumed:  # after the old bytes went and before new ones come: it never belongs to others
-                etag.write_text(given)
+        if not resumed:
+            part.begin(given)
+        with open(part.path, "r+b" if resumed else "wb") as file:
+            file.seek(have)
             if length.isdecimal() and have + int(length) > largest:
                 raise _Doubtful(f"larger than {largest / 1e6:g} MB")
             for piece in answer.iter_content(PIECE):  # a body that is cut raises, for its length is checked
@@ -133,6 +189,12 @@ def _continue(url, part: Path, etag: Path, timeout, largest) -> bool:
             file.flush()
             os.fsync(file.fileno())
         return length.isdecimal()
+
+
+def _check(response) -> None:
+    """Raise `Faltering` for a status that passes; a look at the beginning of its body tells a web page."""
+    head = b"" if response.ok else next(response.iter_content(1000), b"")
+    check_status(Answer(response.status_code, response.headers, head, response.reason))
 
 
 def _etag(headers) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
-from filelock import FileLock
 
 from sdss_photoz import files
 from sdss_photoz.archive.fetch import Refused, Spoiled, fetch
 from sdss_photoz.archive.flaws import NO_BZIP2, NO_END, ends_whole, flaw
+from sdss_photoz.archive.http import PAGE, is_page
 from sdss_photoz.config import Archive
 from sdss_photoz.errors import UserError
+from sdss_photoz.locks import alone
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, Frame
 
@@ -44,8 +45,8 @@ def ensure(frame: Frame, mirror, sas: str, release: int = 12, archive: Archive =
     """Give the path of a whole frame, fetching it where the mirror has none.
 
     An archive that is a folder (file://) is read in place. From an http(s) archive a frame is fetched to another
-    name in the mirror, verified and renamed, under a lock of its own, so that any number of jobs may ask for it. What
-    came before a kill is not fetched again.
+    name in the mirror, verified and renamed, under a lock of its own, so that any number of jobs, on any machine, may
+    ask for it. What came before a kill is not fetched again.
 
     Parameters
     ----------
@@ -143,7 +144,9 @@ def _fetch(frame: Frame, path: Path, sas: str, release: int, archive: Archive) -
     def wrong(part: Path, measured: bool) -> str | None:
         reason = flaw(part, frame)
         if reason == NO_BZIP2 or (reason == NO_END and not measured):  # an error page, or a broken connection
-            raise Spoiled(f"the answer is {reason}")
+            with open(part, "rb") as file:
+                page = is_page(file.read(1000))
+            raise Spoiled(f"the answer is {PAGE if page else reason}")
         return reason
 
     try:
@@ -156,15 +159,8 @@ def _fetch(frame: Frame, path: Path, sas: str, release: int, archive: Archive) -
 def _alone(path: Path):
     """Keep other jobs from fetching the same file; nothing but the file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with FileLock(lock):
-        try:
-            yield
-        finally:
-            # A million frames would leave a million locks. Whoever waits for this one sees, when it gets it, that it
-            # has no name any more, and starts over (filelock does that); and everybody who holds one looks for the
-            # frame before fetching it.
-            lock.unlink(missing_ok=True)
+    with alone(path.with_name(f".{path.name}.lease")):
+        yield
 
 
 @contextmanager

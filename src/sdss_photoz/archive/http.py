@@ -11,16 +11,18 @@ from urllib.parse import urlsplit
 import requests
 import tenacity
 import urllib3
-from filelock import FileLock
 
 from sdss_photoz import __version__
 from sdss_photoz.errors import UserError
+from sdss_photoz.locks import alone
 
 CONNECT_SECONDS = 20
 LONGEST_PAUSE = 300  # seconds
 LARGEST_ANSWER = 2_000_000_000  # bytes of a table: half a million rows of the widest query are 0.5 GB
 PIECE = 1 << 20  # bytes
 MOST_REDIRECTS = 5
+PASSING = frozenset({403, 408, 425, 429})  # and 5xx: 403 is what a service's guard says to whom it throttles
+PAGE = "a web page (blocked or throttled?)"
 
 _SILENCE = urllib3.exceptions.ReadTimeoutError  # in mid-body requests calls it a ConnectionError
 _threads = threading.local()
@@ -35,17 +37,12 @@ class Faltering(Exception):
 
 
 class Answer(NamedTuple):
-    """What came back: HTTP status, headers, the body, and the status in words."""
+    """What came back: HTTP status, headers, the body or its beginning, and the status in words."""
 
     status: int
     headers: requests.structures.CaseInsensitiveDict
     body: bytes
     reason: str = ""
-
-    @property
-    def status_code(self) -> int:
-        """The status under the name that it has in requests."""
-        return self.status
 
 
 def session() -> requests.Session:
@@ -85,7 +82,11 @@ def patient(archive, label: str) -> tenacity.Retrying:
 
 
 def _may_pass(error) -> bool:
-    """Whether asking again may help: not where an address, or a redirect, is none: a ValueError of requests."""
+    """Whether asking again may help.
+
+    Lost connections, silence and what `passes` says: yes; an address, or a redirect, that is none, a ValueError of
+    requests: no.
+    """
     return isinstance(error, Faltering | requests.RequestException) and not isinstance(error, ValueError)
 
 
@@ -111,14 +112,24 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def check_status(response, said: str = "") -> None:
-    """Raise `Faltering` for the states that pass: 408, 429 and 5xx, with the pause of Retry-After.
+def passes(status: int) -> bool:
+    """Whether a status is one of a failure that passes, at every door of the archive."""
+    return status in PASSING or status >= 500
 
-    What the server `said` in its body is told too.
+
+def is_page(body: bytes) -> bool:
+    """Whether a body is a web page, or its beginning: no answer of a service of tables, nor a frame."""
+    return body.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
+
+
+def check_status(answer: Answer, said: str = "") -> None:
+    """Raise `Faltering` for a status that passes, with the pause of Retry-After.
+
+    What the server `said` in its body is told too, and that it is a web page.
     """
-    if response.status_code in (408, 429) or response.status_code >= 500:
-        words = f"HTTP {response.status_code} {response.reason}" + (f": {said}" if said else "")
-        raise Faltering(words, retry_after(response.headers))
+    if passes(answer.status):
+        words = f"HTTP {answer.status} {answer.reason}" + (f", {PAGE}" if is_page(answer.body) else "")
+        raise Faltering(words + (f": {said}" if said else ""), retry_after(answer.headers))
 
 
 def retry_after(headers) -> float:
@@ -212,7 +223,7 @@ class Pace:
     def wait(self) -> None:
         """Return when the next request may be sent."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._file.with_name(".last-request.lock")):
+        with alone(self._file.with_name(".last-request.lease")):
             last = self._file.stat().st_mtime if self._file.exists() else 0.0
             time.sleep(min(max(0.0, last + self._interval - time.time()), self._interval))
             self._file.touch()

@@ -24,6 +24,11 @@ SAID = re.compile(  # what SQL Server says of a statement: asking again cannot h
     r"Invalid (object|column) name|already an object named|Cannot drop the table|Incorrect syntax|could not be bound",
     re.IGNORECASE,
 )
+_BAD_TOKEN = re.compile(
+    r"\b(invalid|expired|missing|unauthori[sz]ed|not valid)\b.{0,40}\btoken\b|"
+    r"\btoken\b.{0,40}\b(invalid|expired|missing|unauthori[sz]ed|required|not valid)\b",
+    re.IGNORECASE,
+)
 
 
 class Refused(Exception):
@@ -125,7 +130,8 @@ class Account:
 
         def attempt():
             answer = http.once("POST", url, self._archive, json=question)
-            http.check_status(answer)
+            if answer.status != 403 or http.is_page(answer.body):  # the service's own 403 is of a wrong password
+                http.check_status(answer)
             token = answer.headers.get("X-Subject-Token", "").strip()
             if answer.status < 300 and not _is_token(token):
                 raise Faltering("an answer without a token")
@@ -152,7 +158,7 @@ def _is_token(text):
 
 
 class CasJobs:
-    """The REST calls of CasJobs; each is patient with a server that falters, and logs in again on 401.
+    """The REST calls of CasJobs; each is patient with a server that falters, and logs in again for a refused token.
 
     Each raises `Refused` where CasJobs says no, and UserError where patience ends or SciServer refuses the account.
 
@@ -173,9 +179,9 @@ class CasJobs:
     def submit(self, sql: str, task: str) -> int:
         """Send a batch query, once.
 
-        It is sent again only where CasJobs cannot have taken it: no connection was made, or the answer is 401, 429 or
-        503. Whether it was taken is unknown after a lost answer or another 5xx: a second job would cost the archive
-        an hour and fail at the table of the first.
+        It is sent again only where CasJobs cannot have taken it: no connection was made, or the answer is 401, 503 or a
+        4xx that passes. Whether it was taken is unknown after a lost answer or another 5xx: a second job would cost the
+        archive an hour and fail at the table of the first.
 
         Returns
         -------
@@ -202,13 +208,14 @@ class CasJobs:
             if lost:
                 raise Unanswered(lost)  # here, with no error behind it that would hold the token
             said = self._words(answer)
-            if answer.status in (429, 503):
+            if answer.status < 500 or answer.status == 503:
                 http.check_status(answer, said)
             if answer.status < 300 and said.isdecimal():
                 return int(said)
             if 300 <= answer.status < 500 or SAID.search(said):
                 raise Refused(label, answer.status, said)
-            raise Unanswered(f"HTTP {answer.status} {answer.reason} without a job's number: {said or 'not a word'}")
+            page = f"{http.PAGE}: " if http.is_page(answer.body) else ""
+            raise Unanswered(f"HTTP {answer.status} {answer.reason} without a job's number: {page}{said or 'no word'}")
 
         return http.insist(attempt, self._archive.casjobs, self._archive, label)
 
@@ -271,7 +278,7 @@ class CasJobs:
                 return read(answer)
             except ValueError as error:
                 wrong = self._account.hide(str(error))
-            raise Faltering("an HTML page" if answer.body.lstrip().startswith(b"<") else wrong)
+            raise Faltering(http.PAGE if http.is_page(answer.body) else wrong)
 
         return http.insist(attempt, archive.casjobs, archive, label)
 
@@ -282,13 +289,19 @@ class CasJobs:
             headers = {"X-Auth-Token": self._account.token(), "Accept": accept}
             self._pace.wait()
             answer = http.once(method, url, self._archive, headers=headers, json=body)
-            if answer.status != 401:
+            if not self._refuses_token(answer):
                 return answer
             if renewals < RENEWALS:
                 self._account.renew()
         raise UserError(
             f"CasJobs refuses the tokens that SciServer has just given: log in once at {self._archive.casjobs} with a "
             "browser, so that CasJobs knows the account, and check archive.login and archive.casjobs."
+        )
+
+    def _refuses_token(self, answer):
+        """Whether an answer refuses the token: with 401, or with another status and words of a token."""
+        return answer.status == 401 or (
+            answer.status in (400, 403, 500) and _BAD_TOKEN.search(self._words(answer)) is not None
         )
 
     def _words(self, answer):
@@ -315,8 +328,8 @@ def _never_sent(error):
 
 def _read_word(answer):
     """An answer that says no more than that it is done; a page of HTML says nothing."""
-    if answer.body.lstrip().startswith(b"<"):
-        raise ValueError("an HTML page")
+    if http.is_page(answer.body):
+        raise ValueError(http.PAGE)
 
 
 def read_page(answer: http.Answer):

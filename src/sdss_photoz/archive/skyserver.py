@@ -17,7 +17,7 @@ from astroquery.sdss import SDSS
 from astroquery.sdss import conf as astroquery_conf
 
 from sdss_photoz import files
-from sdss_photoz.archive.http import CONNECT_SECONDS, Faltering, Pace, check_status, insist
+from sdss_photoz.archive.http import CONNECT_SECONDS, PAGE, Answer, Faltering, Pace, check_status, insist, is_page
 from sdss_photoz.archive.question import Question, read_answer, room, state_folder
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
@@ -227,14 +227,14 @@ class _SkyServer:
                 f"{self.question.line_of(complaint)}"
             )
         said = _message(head)[:300]
-        check_status(response, said)
+        check_status(Answer(response.status_code, response.headers, response.content, response.reason), said)
         if response.status_code != 200:
             raise UserError(
                 f"the SkyServer at {self.archive.skyserver} answered HTTP {response.status_code} {response.reason} to "
                 f"the query of {self.question.name}: check archive.skyserver and archive.release."
             )
-        if head.startswith("<"):
-            raise Faltering(f"a page instead of a table, {said!r}")
+        if is_page(response.content):
+            raise Faltering(f"{PAGE} instead of a table: {said!r}")
         if head.startswith("No objects have been found"):
             return pd.DataFrame(columns=names)
         try:

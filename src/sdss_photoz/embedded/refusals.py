@@ -35,6 +35,8 @@ def check_constructs(tree):
             refuse(f"temporary tables such as #{node.name}")
         elif isinstance(node, exp.Limit | exp.Fetch) and "PERCENT" in node.sql("tsql").upper():
             refuse("TOP … PERCENT")
+        elif isinstance(node, exp.LimitOptions) and node.args.get("with_ties"):
+            refuse("TOP … WITH TIES")
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
             refuse(f"the table function {node.this.name}")
         elif isinstance(node, exp.Func):

@@ -3,10 +3,10 @@
 FOLDER is the archive folder of a finished run (results/<run>/archive): it holds catalog.duckdb and sas/. The keys of
 the configuration that lead another run to the server are printed; it is stopped with Ctrl-C.
 
-Faults are NAME=RATE or NAME@CALLS, such as --fault 503=0.05 or --fault frame:reset@2,5. Names: 429, 500, 502, 503,
-html (an error page with status 200), hang, reset, truncated, flipped (bytes of a frame), 404 (of a frame), expired
-(the token), failed, stuck, gone (a batch query that fails, never starts, or whose table is gone). Before a name may
-stand the kind of request that is to meet it: login, submit, status, cancel, mydb, tables, sql or frame.
+Faults are NAME=RATE or NAME@CALLS, such as --fault 503=0.05 or --fault frame:reset@2,5. Names: 403, 429, 500, 502,
+503, 504, html (an error page with status 200), hang, reset, truncated, flipped (bytes of a frame), 404 (of a frame),
+expired (the token), failed, stuck, gone (a batch query that fails, never starts, or whose table is gone). Before a
+name may stand the kind of request that is to meet it: login, submit, status, cancel, mydb, tables, sql or frame.
 """
 
 import argparse

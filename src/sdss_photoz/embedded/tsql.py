@@ -17,6 +17,7 @@ import pandas as pd
 import sqlglot
 from sqlglot import exp
 
+from sdss_photoz.embedded.connection import MEMORY, connect
 from sdss_photoz.embedded.refusals import ENUMERATIONS, check_aliases, check_constructs, check_into, refuse
 from sdss_photoz.embedded.schema import PHOTO_TYPES
 from sdss_photoz.errors import UserError
@@ -24,10 +25,7 @@ from sdss_photoz.errors import UserError
 _INTEGERS = {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT, exp.DType.UTINYINT}
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between)
 _TYPE_NAMES = " ".join(f"WHEN {value} THEN '{name}'" for name, value in PHOTO_TYPES.items())
-_SETTINGS = f"""
-SET threads = 1;
-SET default_collation = 'NOCASE';
-SET integer_division = true;
+_FUNCTIONS = f"""
 CREATE OR REPLACE TEMP MACRO whole_of(x, kind) AS
   CASE WHEN typeof(kind) IN ('TINYINT', 'UTINYINT', 'SMALLINT', 'INTEGER', 'BIGINT') THEN trunc(x) ELSE x END;
 CREATE OR REPLACE TEMP MACRO fDistanceArcMinEq(ra1, dec1, ra2, dec2) AS
@@ -115,7 +113,7 @@ def _tables(connection):
     return tables
 
 
-def translate(connection, tsql: str) -> Statement:
+def translate(connection, tsql: str, rows: int | None = None) -> Statement:
     """Translate one T-SQL query for DuckDB.
 
     Parameters
@@ -124,6 +122,8 @@ def translate(connection, tsql: str) -> Statement:
         The database that will answer: its tables and columns are looked up.
     tsql : str
         One SELECT, as sent to CasJobs.
+    rows : int, optional
+        Most rows of the answer.
 
     Raises
     ------
@@ -142,15 +142,36 @@ def translate(connection, tsql: str) -> Statement:
             check_into(select)
             into = select.args["into"].this.name
             select.set("into", None)
-    local = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
-        if table.name.lower() not in tables.keys() | local:
+        if table.name.lower() not in tables.keys() | _local_names(table):
             raise UserError(
                 f"the embedded archive has no table {table.name}: it has {', '.join(sorted(_names(connection)))}."
             )
         table.set("db", None)
         table.set("catalog", None)
-    return Statement(_mend(tree).sql("duckdb"), into, names)
+    tree = _mend(tree)
+    if rows is not None:
+        own = tree.args.get("limit")
+        own = own and (own.args.get("count") or own.expression)  # of OFFSET … FETCH, of TOP
+        tree = tree.limit(exp.func("least", own, exp.Literal.number(rows)) if own else rows)
+    return Statement(tree.sql("duckdb", comments=False), into, names)
+
+
+def _local_names(table):
+    """Names, in lower case, of the common table expressions that a table of a query may stand for.
+
+    DuckDB would look for a name that is none of them, nor a table, among files.
+    """
+    names, node = set(), table
+    while (parent := node.parent) is not None:
+        if isinstance(parent, exp.With):  # within the definition of one of them: those before it
+            before = itertools.takewhile(lambda cte, node=node: cte is not node, parent.expressions)
+            names.update(cte.alias.lower() for cte in before)
+            parent = parent.parent
+        elif isinstance(parent, exp.Query):
+            names.update(cte.alias.lower() for cte in parent.ctes)
+        node = parent
+    return names
 
 
 def _names_as_written(tree):
@@ -178,6 +199,11 @@ def _names(connection):
 
 def _sentence(error):
     """One sentence for DuckDB's complaint about a query."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return (
+            f"the query needs more than the {MEMORY} of memory that the embedded archive has: ask for fewer rows or "
+            "columns at a time."
+        )
     message = str(error).split("\n")[0].split(": ", 1)[-1].rstrip("!. ")
     near = re.search(r"Candidate bindings[: ]+(.*)", str(error))
     return f"the embedded archive cannot answer the query: {message}" + (f" (near: {near[1]})." if near else ".")
@@ -202,29 +228,30 @@ def _rows(connection, sql):
 def _asking(database):
     """A connection with the meaning of SQL Server; DuckDB's complaints become sentences."""
     opened = not isinstance(database, duckdb.DuckDBPyConnection)
+    connection = connect(database) if opened else database
     try:
-        connection = duckdb.connect(str(database), read_only=True) if opened else database
-    except duckdb.Error as error:
-        raise UserError(f"the catalogue {database} cannot be opened: {str(error).splitlines()[0]}") from None
-    try:
-        connection.execute(_SETTINGS)
+        connection.execute(_FUNCTIONS)
         yield connection
-    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+    except (duckdb.InterruptException, duckdb.InternalError):
+        raise
+    except duckdb.Error as error:
         raise UserError(_sentence(error)) from None
     finally:
         if opened:
             connection.close()
 
 
-def run(database, tsql: str) -> pd.DataFrame:
+def run(database, tsql: str, rows: int | None = None) -> pd.DataFrame:
     """Answer one T-SQL query as the archive would.
 
     Parameters
     ----------
     database : str, Path or duckdb.DuckDBPyConnection
-        The catalogue, opened read-only where it is a path.
+        The catalogue, opened read-only where it is a path; a connection is one of `connection.connect`.
     tsql : str
         One SELECT, as sent to CasJobs; rows of ``SELECT … INTO mydb.X`` are returned, not stored.
+    rows : int, optional
+        Most rows of the answer; others are left out.
 
     Returns
     -------
@@ -237,7 +264,7 @@ def run(database, tsql: str) -> pd.DataFrame:
         One sentence: what is not understood, or the table, column or function that does not exist.
     """
     with _asking(database) as connection:
-        statement = translate(connection, tsql)
+        statement = translate(connection, tsql, rows)
         table = _rows(connection, statement.sql)
         return table.set_axis(_rename(list(table), statement), axis=1)
 

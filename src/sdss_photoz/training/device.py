@@ -70,7 +70,11 @@ def claim(device: str = "auto", folder: Path | None = None) -> Iterator[torch.de
 
 
 def _lock_a_free_one(gpus: list[str], folder: Path) -> tuple[FileLock, int]:
-    """Take the lock of the first free GPU; wait while all are taken."""
+    """Take the lock of the first free GPU; wait while all are taken.
+
+    It is a flock, or where there is none a file with the holder's process, and no lease: a lock that could be taken
+    over from a job that lives would put two on one card. The card is this machine's, so its holder's end is seen here.
+    """
     waiting = False
     while True:
         for index, gpu in enumerate(gpus):
@@ -81,7 +85,10 @@ def _lock_a_free_one(gpus: list[str], folder: Path) -> tuple[FileLock, int]:
                 continue
             return lock, index
         if not waiting:
-            print(f"all {len(gpus)} GPUs are taken by other jobs: waiting for one", file=sys.stderr)
+            print(
+                f"all {len(gpus)} GPUs are taken by other jobs: waiting for one ({folder}/sdss-photoz-gpu-*.lock)",
+                file=sys.stderr,
+            )
             waiting = True
         time.sleep(POLL_SECONDS)
 

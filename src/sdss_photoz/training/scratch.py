@@ -1,15 +1,16 @@
 """The float16 copy of a store's cubes: written once, by the first job that needs it, and mapped by those after it."""
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from sdss_photoz import files
 from sdss_photoz.cubes.store import chunk_count, load_cubes, open_store, quality_file, shard_files
 from sdss_photoz.errors import UserError
+from sdss_photoz.locks import alone
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS
 from sdss_photoz.training.controls import load_cubes_for
@@ -79,13 +80,23 @@ def float16_copy(store, folder, selection: str | None = None, without_target: bo
     path = folder / f"{name}-{digest[:16]}.npy"
     with files.full_disk_said(lambda why: _no_room(folder, why)):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{name}.lock", mode=0o666):
-            if (cubes := _mapped(path, count)) is None:
-                for stale in (*folder.glob(f"{name}-*.npy"), *folder.glob(f".{name}-*.part")):
-                    stale.unlink()
-                _write(store, path, without_target)
-                cubes = _mapped(path, count)
+        while (cubes := _mapped(path, count)) is None:
+            with alone(folder / f"{name}.lease"), _unless_taken_over():
+                if _mapped(path, count) is None:  # no other job wrote it while this one waited
+                    for stale in (*folder.glob(f"{name}-*.npy"), *folder.glob(f".{name}-*.part")):
+                        stale.unlink(missing_ok=True)
+                    _write(store, path, without_target)
     return cubes, f"{digest} {kind}" if without_target else digest
+
+
+@contextmanager
+def _unless_taken_over():
+    """Leave the block where the part that it writes is gone: another job took the lock over and writes the copy."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not str(error.filename).endswith(".part"):
+            raise
 
 
 def _mapped(path: Path, count: int) -> np.memmap | None:

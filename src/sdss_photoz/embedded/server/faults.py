@@ -18,7 +18,8 @@ from sdss_photoz.embedded.server.log import KINDS
 from sdss_photoz.errors import UserError
 
 CASJOBS = frozenset({"submit", "status", "cancel", "mydb", "tables"})
-REFUSALS = {429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
+REFUSALS = {403: "Forbidden", 429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway"}
+REFUSALS |= {503: "Service Unavailable", 504: "Gateway Time-out"}
 BROKEN = ("reset", "truncated", "flipped")  # the answer is made, and spoiled on its way
 JOBS = ("failed", "stuck", "gone")  # meet the job that a call submits
 APPLIES = {  # to requests of these kinds

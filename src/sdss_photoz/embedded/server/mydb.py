@@ -6,17 +6,23 @@ import threading
 import time
 from contextlib import contextmanager
 
-import duckdb
 import pandas as pd
 import pyarrow
+from sqlglot import exp
 
 from sdss_photoz.embedded import tsql
+from sdss_photoz.embedded.connection import connect
 from sdss_photoz.embedded.server.sqlserver import SqlError, interrupted, messages
 
 TICKS_OF_1970 = 621_355_968_000_000_000  # of 100 ns since the year 1
 _DROP = re.compile(
-    r"(?i)^\s*DROP\s+TABLE\s+(?P<exists>IF\s+EXISTS\s+)?(?:\[?\w+\]?\s*\.+\s*)*\[?(?P<name>\w+)\]?\s*;?\s*$"
+    r"(?i)^\s*DROP\s+TABLE\s+(?P<exists>IF\s+EXISTS\s+)?(?:\[?\w+\]?\s*\.+\s*)*(?P<name>\w+|\[(?:[^\]]|\]\])+\])\s*;?\s*$"
 )
+
+
+def _quoted(name):
+    """A table's name as DuckDB reads it: whatever it holds, it is a name."""
+    return exp.to_identifier(name, quoted=True).sql("duckdb")
 
 
 class MyDB:
@@ -30,7 +36,7 @@ class MyDB:
 
     def __init__(self, seconds: float):
         self.seconds = seconds
-        self._database = duckdb.connect()
+        self._database = connect()
         self._made = {}  # name in lower case: name, date in ticks
         self._lock = threading.Lock()
 
@@ -54,7 +60,7 @@ class MyDB:
                 raise SqlError(f"There is already an object named '{name}' in the database.")
             cursor = self._database.cursor()
             cursor.register("rows_of_a_job", rows)
-            cursor.execute(f'CREATE TABLE "{name}" AS SELECT * FROM rows_of_a_job')
+            cursor.execute(f"CREATE TABLE {_quoted(name)} AS SELECT * FROM rows_of_a_job")
             cursor.unregister("rows_of_a_job")
             self._made[name.lower()] = name, TICKS_OF_1970 + time.time_ns() // 100
             return name
@@ -64,7 +70,7 @@ class MyDB:
         with self._lock:
             if name.lower() not in self._made:
                 return False
-            self._database.cursor().execute(f'DROP TABLE "{name}"')
+            self._database.cursor().execute(f"DROP TABLE {_quoted(name)}")
             del self._made[name.lower()]
             return True
 
@@ -73,7 +79,7 @@ class MyDB:
         listed = []
         with self._lock:
             for name, date in self._made.values():
-                rows = self._database.cursor().execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()[0]
+                rows = self._database.cursor().execute(f"SELECT COUNT(*) FROM {_quoted(name)}").fetchone()[0]
                 listed.append({"Date": date, "Rows": rows, "Name": name, "Size": 16 * (1 + rows // 32)})
         return listed
 
@@ -86,10 +92,12 @@ class MyDB:
             SQL Server's message.
         """
         if dropped := _DROP.match(sql):
-            if not self.drop(dropped["name"]) and not dropped["exists"]:
+            name = dropped["name"]
+            name = name[1:-1].replace("]]", "]") if name.startswith("[") else name
+            if not self.drop(name) and not dropped["exists"]:
                 raise SqlError(
-                    f"Msg 3701, Level 11, State 5, Line 1: Cannot drop the table '{dropped['name']}', because it does "
-                    "not exist or you do not have permission."
+                    f"Msg 3701, Level 11, State 5, Line 1: Cannot drop the table '{name}', because it does not exist "
+                    "or you do not have permission."
                 )
             return pd.DataFrame({"Rows Affected": [0]})
         with messages(sql), self._cursor(cancelled, self.seconds) as cursor:

@@ -4,9 +4,9 @@ import asyncio
 import threading
 from pathlib import Path
 
-import duckdb
 from aiohttp import web
 
+from sdss_photoz.embedded.connection import connect
 from sdss_photoz.embedded.server import casjobs
 from sdss_photoz.embedded.server.casjobs import CasJobs
 from sdss_photoz.embedded.server.faults import BROKEN, Faults, send_spoiled
@@ -73,10 +73,7 @@ class Server:
             raise UserError(f"{folder} holds no catalog.duckdb: it must be the archive folder of an embedded run.")
         self.faults = faults or Faults()
         self._host, self._port = host, port
-        try:  # beside one that is open others open at once
-            self._catalog = duckdb.connect(str(folder / "catalog.duckdb"), read_only=True)
-        except duckdb.Error as error:
-            raise UserError(f"{folder}/catalog.duckdb cannot be opened: {str(error).splitlines()[0]}") from None
+        self._catalog = connect(folder / "catalog.duckdb")  # beside one that is open others open at once
         self._log = Log(log)
         self._casjobs = CasJobs(folder / "catalog.duckdb", release, limits, job_seconds, token_seconds)
         self._services = [

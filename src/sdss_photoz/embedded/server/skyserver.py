@@ -60,7 +60,7 @@ class SkyServer:
             refused = f"ERROR: Maximum {self._throttle.per_minute} queries allowed per minute. Rejected query: {sql}"
             return web.Response(text=f'#Table1\n"{refused}"\n', content_type="text/plain")
         try:
-            table = (await in_thread(ask, sql)).head(self.limits.rows)
+            table = await in_thread(ask, sql)
         except SqlError as error:
             if kind == "csv":
                 return web.Response(text=f'#Error\nerror_message\n"{error}"\n', content_type="text/plain")
@@ -79,7 +79,7 @@ class SkyServer:
         if re.search(r"(?i)\binto\b", re.sub(r"--.*|'[^']*'", "", sql)):
             raise SqlError("SELECT INTO is not allowed: the SkyServer makes no tables.")
         with messages(sql), catalogue(self.catalog, cancelled, self.limits.seconds) as connection:
-            return tsql.run(connection, sql)
+            return tsql.run(connection, sql, self.limits.rows)
 
     def _cross_identify(self, sql, form, cancelled):
         upload, radius = _read_upload(form)
@@ -89,7 +89,7 @@ class SkyServer:
             for name, rows in tables.items():
                 connection.register(f"rows_of_{name}", rows)
                 connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM rows_of_{name}")
-            return tsql.run(connection, re.sub(r"#(upload|x)\b", r"\1", sql))
+            return tsql.run(connection, re.sub(r"#(upload|x)\b", r"\1", sql), self.limits.rows)
 
 
 def _columns(table):

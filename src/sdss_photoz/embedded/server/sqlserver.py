@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from sdss_photoz.embedded.connection import connect
 from sdss_photoz.errors import UserError
 
 WATCH = 0.05  # seconds
@@ -21,7 +22,9 @@ _COMPLAINTS = (  # the embedded archive's sentence, the number and the text of S
     (r'Column "(\w+)" referenced', 207, "Invalid column name '{}'."),
     (r'does not have a column named "(\w+)"', 207, "Invalid column name '{}'."),
     (r"(\w+) is an alias of the same SELECT", 207, "Invalid column name '{}'."),
-    (r"has no table (\w+)", 208, "Invalid object name '{}'."),
+    (r"has no table (.+): it has", 208, "Invalid object name '{}'."),
+    (r'Cannot access file "(.+)"', 208, "Invalid object name '{}'."),
+    (r"needs more than the (\w+) of memory", 701, "There is insufficient system memory to run this query."),
     (r'table "(\w+)" not found', 4104, 'The multi-part identifier "{}" could not be bound.'),
     (r"(Division by zero)", 8134, "Divide by zero error encountered."),
 )
@@ -75,7 +78,7 @@ def messages(sql: str):
 @contextmanager
 def catalogue(path: Path, cancelled: threading.Event, seconds: float = math.inf):
     """A connection to the catalogue, whose query is interrupted when it is cancelled or after some seconds."""
-    with duckdb.connect(str(path), read_only=True) as connection, interrupted(connection, cancelled, seconds):
+    with connect(path) as connection, interrupted(connection, cancelled, seconds):
         yield connection
 
 
