@@ -12,6 +12,7 @@ from clocks import in_own_process, peak_gigabytes, quiet
 
 from sdss_photoz.cubes.cutouts import find_frames
 from sdss_photoz.cubes.frame import read_wcs
+from sdss_photoz.cubes.great_circle import GreatCircle, read_terms
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection, window
 from sdss_photoz.cubes.store import create_store, write_shard
@@ -70,6 +71,11 @@ def _anywhere(projection: Projection, count: int, rng) -> tuple[np.ndarray, np.n
     return np.degrees(np.arctan2(places[1], places[0])) % 360, np.degrees(np.arctan2(places[2], np.hypot(*places[:2])))
 
 
+def _expected(paths: dict[Frame, Path]) -> dict[Frame, GreatCircle]:
+    """What a run knows of frames from the archive's table of fields, so that it need not read their ends."""
+    return {frame: terms for frame, path in paths.items() if (terms := read_terms(path, frame))}
+
+
 def _last_row(projection: Projection, ra, dec) -> int:
     windows = [window(homography) for homography in projection.homography(ra, dec)]
     return max((read[0].stop for read in windows if read), default=0)
@@ -98,13 +104,14 @@ def stage(sas: Path, galaxies: int, frames: int) -> dict[str, float]:
         for frame in paths
     ]
     copies = Alternating(paths, {frame: _last_row(projections[frame], *fields[frame[:3]]) for frame in paths})
+    expected = _expected(paths)
     compile_loops(*next(iter(paths.items())))
     with tempfile.TemporaryDirectory() as folder:
         table = pd.DataFrame({"object_id": np.arange(len(ra)), "ra": ra, "dec": dec})
         create_store(Path(folder) / "store", table, 1)
         flux, depth = _empty_cubes(len(ra))
         with quiet():
-            stack_cubes(ra, dec, overlaps, copies, flux, depth)
+            stack_cubes(ra, dec, overlaps, copies, flux, depth, expected=expected)
         times = copies.finished()
         start = time.process_time()
         write_shard(Path(folder) / "store", 0, flux, depth)
@@ -127,6 +134,7 @@ def stage(sas: Path, galaxies: int, frames: int) -> dict[str, float]:
 def galaxies_a_frame(frame: Frame, path: Path, counts, rounds: int) -> pd.DataFrame:
     """The stage's ratio to decompression over galaxies a frame: over_decompression, ms_a_cutout; index galaxies."""
     compile_loops(frame, path)
+    expected = _expected({frame: path})
     projection, rng = Projection(read_wcs(path)), np.random.default_rng(2)
     places = {count: _anywhere(projection, count, rng) for count in counts}
     times = {count: [] for count in counts}
@@ -134,7 +142,7 @@ def galaxies_a_frame(frame: Frame, path: Path, counts, rounds: int) -> pd.DataFr
         for count, (ra, dec) in places.items():
             copies = Alternating({frame: path}, {frame: _last_row(projection, ra, dec)})
             with quiet():
-                stack_cubes(ra, dec, [(frame, np.arange(count))], copies, *_empty_cubes(count))
+                stack_cubes(ra, dec, [(frame, np.arange(count))], copies, *_empty_cubes(count), expected=expected)
             times[count].append(copies.finished())
     best = pd.DataFrame({count: pd.concat(found).min() for count, found in times.items()}).T.rename_axis("galaxies")
     return pd.DataFrame(

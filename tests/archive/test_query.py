@@ -7,18 +7,21 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 
 from sdss_photoz import files
 from sdss_photoz.archive import query
 from sdss_photoz.archive.query import query_fields, query_galaxies
 from sdss_photoz.archive.question import ask_for, read_query, room, state_folder
 from sdss_photoz.config import Archive, Region, Sample
+from sdss_photoz.cubes.great_circle import read_terms
 from sdss_photoz.embedded import tsql
 from sdss_photoz.embedded.schema import TABLES
 from sdss_photoz.errors import UserError
 from sdss_photoz.sample import footprint
-from sdss_photoz.sample.footprint import overlapping_frames
+from sdss_photoz.sample.footprint import TERMS, centre_error, overlapping_frames, sky_position
 from sdss_photoz.sample.selection import select
+from sdss_photoz.survey import BANDS, FRAME_SHAPE, Frame
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,56 @@ def test_fields_are_the_full_pictures_once_each(catalog, tables):
     listed = tables["Field"].sort_values("field")
     assert np.array_equal(fields[footprint.CONDITIONS].astype("f4"), listed[footprint.CONDITIONS])
     assert fields[[f"psfWidth_{band}" for band in "ugriz"]].stack().between(0.8, 2.5).all()
+
+
+@pytest.fixture(scope="module")
+def real_run(shared_data):
+    """The fields of a real run as the query would give them, with the exact great circle of one of its frames."""
+    frame = Frame(3900, 6, 269, "u")
+    exact = read_terms(shared_data / "sas" / frame.path(), frame)
+    real = fits.getdata(shared_data / "catalog" / "photoField-003900-6.fits")
+    table = pd.DataFrame({name: real[name.upper()].astype(int) for name in ("run", "camcol", "field")})
+    for term, name in zip(TERMS, ("A", "B", "C", "D", "E", "FF"), strict=True):
+        each = {f"{term}_{band}": real[name][:, k].astype(float) for k, band in enumerate(BANDS)}
+        table = table.assign(**each, **{term: each[f"{term}_r"]})
+    table = table.assign(node=exact.node, incl=exact.incl, ra=real["RA"].astype(float), dec=real["DEC"].astype(float))
+    table = table.assign(fieldID=1 + np.arange(len(table), dtype=np.int64), strip="N")
+    return table.reindex(columns=ask_for("fields").columns, fill_value=0)
+
+
+def test_the_exact_great_circle_of_a_real_run_leads_to_the_centres_of_its_fields(real_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(query.DOORS, "casjobs", lambda *_: real_run)
+    fields = query_fields(Archive(service="casjobs"), tmp_path)
+    print(f"largest of {len(fields)} distances: {centre_error(fields).max():.2f} arcsec")
+    assert len(fields) == 815
+    assert centre_error(fields).max() < 0.5 * query.CENTRE_ALLOWED
+
+
+@pytest.mark.parametrize("nominal", [{"node": 95.0}, {"incl": 40.0}, {"node": 95.0, "incl": 40.0}], ids=str)
+def test_a_rounded_great_circle_that_would_miss_frames_is_refused(real_run, tmp_path, monkeypatch, nominal):
+    rng = np.random.default_rng(1)
+    place = real_run.iloc[rng.integers(0, len(real_run), 1000)].reset_index(drop=True)
+    row, col = rng.uniform(0, FRAME_SHAPE[0], 1000), rng.choice([-10.0, 0.0, 10.0, 2040.0, 2050.0], 1000)
+    mu, nu = place.a + place.b * row + place.c * col, place.d + place.e * row + place.f * col
+    ra, dec = sky_position(mu.to_numpy(), nu.to_numpy(), place["node"], place["incl"])
+    needed, found = (overlapping_frames(ra, dec, fields) for fields in (real_run, real_run.assign(**nominal)))
+    assert len(needed.merge(found)) < len(needed)
+    monkeypatch.setitem(query.DOORS, "casjobs", lambda *_: real_run.assign(**nominal))
+    sentence = r"are not the exact ones in 815 of 815 fields: with node 9\S+ and incl 40\S* the centre of field 3900-6-"
+    with pytest.raises(UserError, match=sentence + r"\d+ lies \d+\.\d arcsec from .* archive\.window_flist") as refusal:
+        query_fields(Archive(service="casjobs"), tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("wrong", [{"dec": 2 / 3600}, {"ra": np.nan}, {"a": -9999.0}], ids=str)
+def test_a_single_field_that_lies_elsewhere_is_named(real_run, tmp_path, monkeypatch, wrong):
+    ((column, by),) = wrong.items()
+    fields = real_run.copy()
+    fields.loc[7, column] += by
+    name = "-".join(str(fields[key][7]) for key in ("run", "camcol", "field"))
+    monkeypatch.setitem(query.DOORS, "skyserver", lambda *_: fields)
+    with pytest.raises(UserError, match=rf"in 1 of 815 fields: .* the centre of field {name} lies"):
+        query_fields(Archive(service="skyserver"), tmp_path)
 
 
 def test_queries_are_those_of_t_sql_with_a_table_to_put_rows_in():

@@ -137,6 +137,32 @@ def test_a_frame_that_is_damaged_or_not_there_leaves_its_part_blank_and_is_told(
     assert np.isfinite(images[1][..., 1:4]).all()
 
 
+def test_a_frame_with_a_wrong_header_is_drawn_where_its_terms_have_it_and_is_told(archive, capsys):
+    whole = images_of(archive, states())
+    frame = Frame(94, 1, 12, "g")
+    path = archive / "sas" / frame.path()
+    sound = path.read_bytes()
+    table = fields_table()
+    row = table[(table["run"] == frame.run) & (table["field"] == frame.field)].iloc[0]
+    numbers = {"RUN": frame.run, "CAMCOL": frame.camcol, "FIELD": frame.field}
+    degrees = {name.upper(): row[name] for name in ("node", "incl", *"abcdef")}
+    degrees |= {f"D{axis}{power}": 0.0 for axis in ("ROW", "COL") for power in range(4)}
+    columns = [fits.Column(name, "J", array=[value]) for name, value in numbers.items()]
+    columns += [fits.Column(name, "D", array=[value]) for name, value in degrees.items()]
+    columns += [fits.Column("FILTER", "1A", array=[frame.band])]
+    try:
+        with fits.open(path) as hdus:
+            hdus[0].header["CRPIX1"] += 120.0
+            hdus.append(fits.BinTableHDU.from_columns(columns))
+            hdus.writeto(path, overwrite=True)
+        images = images_of(archive, states())
+    finally:
+        path.write_bytes(sound)
+    said = capsys.readouterr().err
+    assert f"headers are more than 1 pixel off: {frame.name} (1" in said
+    np.testing.assert_allclose(images, whole, atol=0.02 * np.nanmax(whole))  # to 0.03 pixels
+
+
 def test_each_frame_is_read_once(archive, monkeypatch):
     opened = []
     read = OpenFrame.__init__

@@ -140,6 +140,29 @@ def test_cubes_are_counted_summed_up_and_shown_worst_first(report, arguments):
     assert base64.b64encode(arguments["context"].read_bytes()).decode() in page
 
 
+def test_frames_with_wrong_headers_are_counted_and_named(report, arguments, tmp_path):
+    _, page = report
+    assert "great-circle" not in page  # all headers were right
+    paths = []
+    for path in arguments["quality"]:
+        table = pd.read_parquet(path)
+        for band in BANDS:
+            table[f"by_terms_{band}"] = table[f"unchecked_{band}"] = ""
+        paths.append(tmp_path / path.name)
+        table.loc[table.index[[0, 2]], "by_terms_r"] = "2728-5-413"
+        table.loc[table.index[2], "by_terms_g"] = "2728-5-413 4263-4-115"
+        table.loc[table.index[5], "by_terms_u"] = None  # published cubes have no frames
+        table.loc[table.index[1], "unchecked_z"] = "94-1-11"
+        table.to_parquet(paths[-1])
+    page = write(tmp_path, arguments, quality=paths)
+    assert (
+        "The headers of 3 frames are more than 1 pixel off, so these lie by their great-circle terms, in 4 cubes: "
+        "g 2728-5-413, g 4263-4-115, r 2728-5-413." in page
+    )
+    assert "whether the headers of 1 frames are right, in 2 cubes" in page
+    assert "great-circle terms: z 94-1-11." in page
+
+
 def test_report_without_quality_and_wide_images_has_no_such_section(arguments, tmp_path):
     page = write(tmp_path, arguments, quality=[], context=None, config=Config(report={"examples": 0}))
     assert "<h2>Cubes</h2>" not in page

@@ -23,10 +23,17 @@ def ends_whole(path) -> bool:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(size - 11, 0))
-            end = int.from_bytes(file.read(), "big")
+            end = file.read()
     except (FileNotFoundError, IsADirectoryError):
         return False
-    return any((end >> (32 + padding)) & (2**48 - 1) == BZIP2_END for padding in range(8))
+    return bits_behind_end(end) is not None
+
+
+def bits_behind_end(content: bytes) -> int | None:
+    """How many bits stand behind the 48 that close a bzip2 stream, its CRC and what fills a byte; None without them."""
+    end = int.from_bytes(content[-11:], "big")
+    behind = (32 + padding for padding in range(8))
+    return next((bits for bits in behind if end >> bits & (2**48 - 1) == BZIP2_END), None)
 
 
 def flaw(path, frame: Frame) -> str | None:

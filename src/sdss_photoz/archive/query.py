@@ -6,10 +6,14 @@ embedded archive has its catalogue and the others keep what a later start goes o
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sdss_photoz.archive.question import Question, ask_for, check_answer, forget, read_answer
 from sdss_photoz.errors import UserError
+from sdss_photoz.sample.footprint import centre_error
+
+CENTRE_ALLOWED = 1.0  # arcsec from a field's ra, dec to its centre by node and inclination: 2.5 pixels
 
 
 def _ask_embedded(question: Question, archive, folder) -> pd.DataFrame:
@@ -70,6 +74,11 @@ def query_fields(archive, folder, region=None) -> pd.DataFrame:
         One row a field: fieldID, run, camcol, field, stripe, strip, node, incl, a … f (r band) and a_u … f_z (each
         band; degrees and degrees a pixel), centre and bounds, psfWidth_u … psfWidth_z (arcsec), sky_u … sky_z
         (nanomaggies per square arcsec), ordered by ``fieldID``: by run, camcol and field.
+
+    Raises
+    ------
+    UserError
+        Also where a field's node, inclination and terms do not lead to its own centre.
     """
     if archive.window_flist is not None:
         from sdss_photoz.archive.flist import read_flist
@@ -78,11 +87,31 @@ def query_fields(archive, folder, region=None) -> pd.DataFrame:
     return _ask("fields", archive, folder, region)
 
 
+def _check_centres(fields: pd.DataFrame, service: str) -> None:
+    """Refuse fields that lie elsewhere than they say: with a rounded node their edges are misplaced, frames missed."""
+    error = centre_error(fields)
+    bad = ~(error <= CENTRE_ALLOWED)  # nor is NaN
+    if not bad.any():
+        return
+    worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
+    run, camcol, field = (fields[name].iloc[worst] for name in ("run", "camcol", "field"))
+    node, incl, ra, dec = (f"{fields[name].iloc[worst]:.9g}" for name in ("node", "incl", "ra", "dec"))
+    raise UserError(
+        f"the {service} archive's node and inclination are not the exact ones in {bad.sum()} of {len(fields)} fields: "
+        f"with node {node} and incl {incl} the centre of field {run}-{camcol}-{field} lies {error[worst]:.1f} arcsec "
+        f"from its ra {ra}, dec {dec}, and {CENTRE_ALLOWED:g} arcsec is allowed, for galaxies at its edges would miss "
+        "frames: set archive.window_flist to the survey's own list of fields, where such an error widens the margin."
+    )
+
+
 def _ask(name, archive, folder, region):
     question = ask_for(name, region)
     table = DOORS[archive.service](question, archive, folder)
     try:
-        return check_answer(question, table, archive.service)
+        table = check_answer(question, table, archive.service)
+        if name == "fields":
+            _check_centres(table, archive.service)
+        return table
     except UserError:
         forget(folder, name)  # or the next run would read the same answer
         raise

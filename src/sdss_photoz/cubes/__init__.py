@@ -1,3 +1,3 @@
 """Stage cubes: frames resampled into 64 x 64 x 5 cubes."""
 
-VERSION = 2  # raised in any commit that changes what this stage writes
+VERSION = 3  # raised in any commit that changes what this stage writes

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from sdss_photoz import files
 from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.frame import read_wcs, same_content
+from sdss_photoz.cubes.great_circle import read_terms
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.reading import reading_order
 from sdss_photoz.cubes.resample import Projection
@@ -112,7 +113,10 @@ def cutouts(
         ra, dec (degrees), in any order; repeats are allowed, and missing positions (NaN), whose cubes are all NaN.
         object_id (integers), where there is one, goes into the store, else the number of the row.
     frames : str or Path
-        Folder searched for frames, at any depth, by their names in the archive. Each is read once.
+        Folder searched for frames, at any depth, by their names in the archive. Each is read once, and its header
+        checked against the great-circle terms at the end of its file: see
+        :func:`sdss_photoz.cubes.great_circle.locate`. The attributes ``by_terms`` (pixels by which the header is wrong)
+        and ``unchecked`` of the store, and sentences on stderr, name the frames whose header does not stand.
     out : str or Path
         Store to make, whole or not at all.
     threads : int
@@ -158,13 +162,15 @@ def cutouts(
         flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
         how = {"stack": stack, "overlap_rows": overlap_rows, "threads": threads}
-        stack_cubes(ra, dec, reading_order(overlaps, ROOM), only_copy, flux, depth, **how)
+        made = stack_cubes(ra, dec, reading_order(overlaps, ROOM), only_copy, flux, depth, **how)
         group = open_store(store)
         digests = []
         for chunk in progress(range(chunks), unit="shard", label="writing"):
             rows = chunk_rows(group, chunk)
             digests.append(write_shard(store, chunk, flux[rows], depth[rows]))
-        keep_digests(store, digests)
+        by_terms = {frame.name: pixels for frame, pixels in sorted(made.off.items()) if pixels > 0}
+        unchecked = [frame.name for frame, pixels in sorted(made.off.items()) if np.isnan(pixels)]
+        keep_digests(store, digests, by_terms=by_terms, unchecked=unchecked)
         del flux
         store.replace(out)
     return depth
@@ -251,15 +257,14 @@ def _check_same(paths: list[Path]) -> None:
 def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, np.ndarray]]:
     """Frames with the positions near them, ordered by their right ascension.
 
-    The header of one frame a field is read; whether a frame covers a position is decided when it is opened.
+    Each field is placed by one of its frames; whether a frame covers a position is decided when it is opened.
     """
     fields = {}
     for frame in paths:
         fields.setdefault(frame[:3], []).append(frame)
     with ThreadPoolExecutor(threads) as executor:
-        headers = executor.map(lambda bands: read_wcs(paths[bands[0]], bands[0]), fields.values())
-        wcs = list(progress(headers, total=len(fields), unit="field", label="index"))
-    centres = {key: Projection(terms).centre() for key, terms in zip(fields, wcs, strict=True)}
+        middles = executor.map(lambda bands: _middle(paths[bands[0]], bands[0]), fields.values())
+        centres = dict(zip(fields, progress(middles, total=len(fields), unit="field", label="index"), strict=True))
     there = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     tree = cKDTree(unit_vectors(ra[there], dec[there]))
     vectors = unit_vectors(*np.array(list(centres.values())).T)
@@ -267,3 +272,9 @@ def _near(ra, dec, paths: dict[Frame, Path], threads: int) -> list[tuple[Frame, 
     members = {key: there[rows] for key, rows in zip(fields, near, strict=True) if rows}
     ordered = sorted(members, key=lambda key: (centres[key][0] % 360, key))
     return [(frame, members[key]) for key in ordered for frame in fields[key]]
+
+
+def _middle(path: Path, frame: Frame) -> tuple[float, float]:
+    """Position of a frame's middle (degrees): by its great-circle terms, for its header can be wrong."""
+    terms = read_terms(path, frame)
+    return Projection(read_wcs(path, frame)).centre() if terms is None else terms.centre()

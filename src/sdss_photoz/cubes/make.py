@@ -1,8 +1,9 @@
 """Cubes of a chunk of galaxies: each frame decompressed once, one band after the other."""
 
 import math
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from sdss_photoz.archive.frames import LATER, OK
 from sdss_photoz.archive.scratch import Scratch
 from sdss_photoz.config import Archive
 from sdss_photoz.cubes.frame import DamagedFrame, OpenFrame
+from sdss_photoz.cubes.great_circle import GreatCircle, doubts, locate, terms_of_fields
 from sdss_photoz.cubes.quality import SATURATED, Provenance, check_rows, quality_table
 from sdss_photoz.cubes.reading import FRAME_COLUMNS, group_overlaps, reading_order
 from sdss_photoz.cubes.resample import Projection, resample_grids, window
@@ -58,6 +60,7 @@ def stack_cubes(
     flux,
     depth,
     *,
+    expected: Mapping[Frame, GreatCircle] | None = None,
     stack: str = "median",
     overlap_rows: str = "keep",
     threads: int = 1,
@@ -81,6 +84,9 @@ def stack_cubes(
         (galaxy, y, x, band) float32 to fill with nanomaggies, NaN where no frame covers the pixel.
     depth : ndarray
         (galaxy, band) integers to fill with the largest number of frames that count on any pixel.
+    expected : mapping of Frame to GreatCircle, optional
+        Where the archive has frames. Each header is checked against it, or against the frame's own great-circle terms:
+        see :func:`sdss_photoz.cubes.great_circle.locate`. Headers that are wrong or unchecked are told on stderr.
     stack : {"median", "mean"}
         What a pixel takes from its frames.
     overlap_rows : {"keep", "trim"}
@@ -100,7 +106,7 @@ def stack_cubes(
     Raises
     ------
     UserError
-        Where every copy of a frame is damaged, or another one than its name says.
+        Where every copy of a frame is damaged, or another one than its name says, or the archive has it elsewhere.
     """
     order = reading_order(overlaps)
     made = Provenance.of_nothing(len(ra))
@@ -110,9 +116,11 @@ def stack_cubes(
     for frame, galaxies in order:
         awaited[galaxies, BANDS.index(frame.band)] += 1
     layers = defaultdict(list)
+    expected = {} if expected is None else expected
     for frame, galaxies in progress(order, unit="frame", label=label):
         band = BANDS.index(frame.band)
-        for galaxy, layer, missing in _layers(frame, copies(frame), galaxies, ra, dec, threads, exact):
+        place = expected.get(frame), made.off
+        for galaxy, layer, missing in _layers(frame, copies(frame), galaxies, ra, dec, place, threads, exact):
             made.missing[galaxy, band] = max(made.missing[galaxy, band], missing)
             if layer is not None:
                 layers[galaxy].append(layer)
@@ -121,6 +129,8 @@ def stack_cubes(
             if of_galaxy := layers.pop(galaxy, None):
                 image, depth[galaxy, band] = _stacked(of_galaxy, stack, overlap_rows, made, (galaxy, band))
                 flux[galaxy, :, :, band] = image
+    for sentence in doubts(made.off, len({frame for frame, _ in order})):
+        print(sentence, file=sys.stderr)
     return made
 
 
@@ -143,13 +153,16 @@ def _stacked(layers: list[Layer], stack: str, overlap_rows: str, made: Provenanc
     return image, deepest
 
 
-def _layers(frame: Frame, paths, galaxies, ra, dec, threads: int, exact: bool):
-    """Yield each galaxy with its layer, None where the frame covers no pixel of it, and its missing pixels."""
+def _layers(frame: Frame, paths, galaxies, ra, dec, place, threads: int, exact: bool):
+    """Yield each galaxy with its layer, None where the frame covers no pixel of it, and its missing pixels.
+
+    `place` is where the archive has the frame, and the mapping that keeps how far its header is off.
+    """
     damaged = []
     with closing(paths):
         for path in paths:
             try:
-                projection, image, nmgy, near = _read(frame, path, galaxies, ra, dec, threads)
+                projection, image, nmgy, near = _read(frame, path, galaxies, ra, dec, place, threads)
                 break
             except DamagedFrame as error:
                 damaged.append(error)
@@ -165,10 +178,14 @@ def _layers(frame: Frame, paths, galaxies, ra, dec, threads: int, exact: bool):
             yield galaxy, layer if covered[k] else None, missing[k]
 
 
-def _read(frame: Frame, path, galaxies, ra, dec, threads: int):
+def _read(frame: Frame, path, galaxies, ra, dec, place, threads: int):
     """A frame's projection, its image as far as it is needed, its nanomaggies a count, and the galaxies near it."""
+    expected, headers_off = place
     with OpenFrame(path, threads, frame) as opened:
-        projection = Projection(opened.wcs)
+        wcs, off = locate(opened, frame, expected)
+        if off != 0:
+            headers_off[frame] = off
+        projection = Projection(wcs)
         windows = [window(homography) for homography in projection.homography(ra[galaxies], dec[galaxies])]
         near = galaxies[[read is not None for read in windows]]
         last = max((read[0].stop for read in windows if read), default=0) - 1
@@ -239,7 +256,8 @@ def make_chunk(
         Folder for frames that come later, what it may hold (GB), and how many are fetched at a time: see
         :class:`sdss_photoz.archive.scratch.Scratch`.
     fields : DataFrame, optional
-        run, camcol, field, with the columns :data:`sdss_photoz.sample.footprint.CONDITIONS`: seeing and sky.
+        run, camcol, field, with the columns :data:`sdss_photoz.sample.footprint.CONDITIONS`, seeing and sky, and those
+        of :func:`sdss_photoz.sample.footprint.overlapping_frames`, to which the frames' headers are compared.
     stack, overlap_rows
         As for :func:`stack_cubes`.
     memory_gb : float
@@ -256,8 +274,8 @@ def make_chunk(
     Raises
     ------
     UserError
-        Where a frame is not in the manifest, is missing or damaged, the galaxies are not the chunk's, or `memory_gb` is
-        not enough to write their cubes.
+        Where a frame is not in the manifest, is missing, damaged or elsewhere on the sky than `fields` say, the
+        galaxies are not the chunk's, or `memory_gb` is not enough to write their cubes.
     """
     group = open_store(store)
     check_rows(galaxies, group, store, chunk)
@@ -298,6 +316,7 @@ def make_chunk(
             copies,
             flux,
             depth,
+            expected=terms_of_fields(fields, [frame for frame, _ in order]),
             stack=stack,
             overlap_rows=overlap_rows,
             threads=threads,

@@ -42,6 +42,9 @@ class Provenance(NamedTuple):
         of its frames that has most of them. NaN: unknown.
     used : ndarray
         object: the used frames, a tuple of Frame in the order of run, camcol and field. None: unknown.
+    off : dict
+        Of frames whose header is wrong, by how many pixels, or NaN where there was nothing to compare it with: see
+        :func:`sdss_photoz.cubes.great_circle.locate`. Others are not in it.
     """
 
     frames: np.ndarray
@@ -49,6 +52,7 @@ class Provenance(NamedTuple):
     saturated: np.ndarray
     missing: np.ndarray
     used: np.ndarray
+    off: dict[Frame, float]
 
     @classmethod
     def of_nothing(cls, galaxies: int) -> "Provenance":
@@ -56,14 +60,14 @@ class Provenance(NamedTuple):
         shape = galaxies, len(BANDS)
         used = np.empty(shape, object)
         used.fill(())
-        return cls(np.zeros(shape, np.int64), np.zeros(shape), np.full(shape, np.nan), np.zeros(shape), used)
+        return cls(np.zeros(shape, np.int64), np.zeros(shape), np.full(shape, np.nan), np.zeros(shape), used, {})
 
     @classmethod
     def unknown(cls, coverage: np.ndarray) -> "Provenance":
         """Cubes of unknown frames, one in each band that is covered."""
         shape = coverage.shape
         nan, none = np.full(shape, np.nan), np.full(shape, None, object)
-        return cls((coverage > 0).astype(np.int64), coverage, nan, nan, none)
+        return cls((coverage > 0).astype(np.int64), coverage, nan, nan, none, {})
 
 
 def check_rows(galaxies: pd.DataFrame, group, store, chunk: int) -> None:
@@ -125,8 +129,9 @@ def quality_table(
         One row a galaxy. The same in all rows: selection (digest), version (of the stage), code (version of the
         package), frames_digest, flux_sha256, depth_sha256 (of the shards). Its own: object_id, row, and for each band
         frames_{b}, coverage_{b}, saturated_{b}, missing_{b} as in :class:`Provenance`, used_{b} (the used frames as
-        "run-camcol-field", with blanks between them), seeing_{b} (arcsec, FWHM) and sky_{b} (nanomaggies per square
-        arcsec), their medians. What is unknown is missing.
+        "run-camcol-field", with blanks between them), by_terms_{b} (those of them whose header is wrong, so that they
+        lie by their great-circle terms), unchecked_{b} (those with nothing to compare their header with), seeing_{b}
+        (arcsec, FWHM) and sky_{b} (nanomaggies per square arcsec), their medians. What is unknown is missing.
     """
     quality = pd.DataFrame({"object_id": galaxies["object_id"].to_numpy(), "row": galaxies["row"].to_numpy()})
     quality["selection"], quality["version"], quality["code"] = group.attrs["selection"], VERSION, __version__
@@ -140,12 +145,20 @@ def quality_table(
         quality[f"sky_{band}"] = _median(used, fields, f"sky_{band}")
         quality[f"saturated_{band}"] = made.saturated[:, index]
         quality[f"missing_{band}"] = made.missing[:, index]
-        quality[f"used_{band}"] = pd.Series([_names(frames) for frames in used], dtype="str")
+        quality[f"used_{band}"] = _names(used)
+        quality[f"by_terms_{band}"] = _names(used, {frame for frame, off in made.off.items() if off > 0})
+        quality[f"unchecked_{band}"] = _names(used, {frame for frame, off in made.off.items() if np.isnan(off)})
     return quality
 
 
-def _names(frames: tuple[Frame, ...] | None) -> str | None:
-    return None if frames is None else " ".join(f"{frame.run}-{frame.camcol}-{frame.field}" for frame in frames)
+def _names(used, of: set[Frame] | None = None) -> pd.Series:
+    """Names of each galaxy's frames, or of those of them that are in a set."""
+    named = [None if frames is None else " ".join(_name(f) for f in frames if of is None or f in of) for frames in used]
+    return pd.Series(named, dtype="str")
+
+
+def _name(frame: Frame) -> str:
+    return f"{frame.run}-{frame.camcol}-{frame.field}"
 
 
 def _median(used, fields: pd.DataFrame | None, column: str) -> np.ndarray:

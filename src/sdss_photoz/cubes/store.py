@@ -276,9 +276,9 @@ def _encoded(path, name: str, rows: slice, values: np.ndarray) -> np.ndarray:
     return shard.as_numpy_array()
 
 
-def keep_digests(path, digests: list[dict[str, str]]) -> None:
-    """Keep the digests of all shards (:func:`write_shard`) in a store that has no quality tables."""
-    zarr.open_group(str(path), mode="r+", zarr_format=3).attrs["shards"] = digests
+def keep_digests(path, digests: list[dict[str, str]], **notes) -> None:
+    """Keep the digests of all shards (:func:`write_shard`), and other notes, in a store that has no quality tables."""
+    zarr.open_group(str(path), mode="r+", zarr_format=3).attrs.update({"shards": digests, **notes})
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from sdss_photoz.cubes.great_circle import some
 from sdss_photoz.report.figures import BLACK, WIDTH, styled
 from sdss_photoz.sample.folds import draw
 from sdss_photoz.survey import BANDS, CUBE_SIZE
@@ -26,12 +27,13 @@ QUANTITIES = {  # columns of the quality tables: heading, unit, factor, digits
     "seeing": ("seeing", "arcsec", 1, 2),
     "sky": ("sky", "nmgy/arcsec²", 1, 2),
 }
+HEADERS = ("by_terms", "unchecked")  # columns of the quality tables: frames whose header does not stand
 IMAGE, GAP, HEADING, LABEL = 1.28, 0.2, 0.3, 0.42  # inches: at 150 dots an inch a pixel of a cube is 3 x 3 dots
 
 
 def read_quality(paths: Iterable[Path]) -> pd.DataFrame:
     """Read what the report needs of the quality tables of all chunks; columns that they lack are left out."""
-    kinds = (*QUANTITIES, "saturated", "missing")
+    kinds = (*QUANTITIES, "saturated", "missing", *HEADERS)
     wanted = ["object_id", "row", *(f"{kind}_{band}" for kind in kinds for band in BANDS)]
     parts = []
     for path in paths:
@@ -45,6 +47,25 @@ def flawed_pixels(quality: pd.DataFrame) -> dict[str, np.ndarray]:
     found = {"uncovered": (1 - _by_band(quality, "coverage")) * PIXELS}
     found |= {kind: _by_band(quality, kind) for kind in ("saturated", "missing")}
     return {kind: np.nan_to_num(pixels) for kind, pixels in found.items() if not np.isnan(pixels).all()}
+
+
+def headers_off(quality: pd.DataFrame) -> dict[str, dict]:
+    """Frames that do not lie by a header that was checked: for each kind of them that there is, what to say.
+
+    Returns
+    -------
+    dict
+        Kind, as in `HEADERS`: cubes and number (of frames), frames (their names, each after its band).
+    """
+    found = {}
+    for kind in HEADERS:
+        columns = {band: quality[f"{kind}_{band}"].fillna("") for band in BANDS if f"{kind}_{band}" in quality}
+        names = {band: sorted(set(" ".join(column.unique()).split())) for band, column in columns.items()}
+        frames = [f"{band} {name}" for band, of_band in names.items() for name in of_band]
+        if frames:
+            cubes = np.any([column != "" for column in columns.values()], axis=0).sum()
+            found[kind] = {"cubes": int(cubes), "number": len(frames), "frames": some(frames)}
+    return found
 
 
 def _by_band(quality, kind):

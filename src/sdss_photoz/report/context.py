@@ -15,6 +15,7 @@ from reproject.mosaicking import reproject_and_coadd
 from sdss_photoz import files
 from sdss_photoz.archive.frames import OK
 from sdss_photoz.cubes.frame import OpenFrame
+from sdss_photoz.cubes.great_circle import doubts, locate
 from sdss_photoz.cubes.lanczos3 import reproject_lanczos3
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
@@ -157,11 +158,13 @@ def _read(frame: Frame, state: str | None, path: Path):
         if state != OK:
             raise UserError(state or "no cube needs it")
         with OpenFrame(path, frame=frame) as opened:
-            tan = opened.wcs
+            tan, off = locate(opened, frame)
             image = opened.read()
     except UserError as error:
         print(f"{frame.name} is left out of the wide images: {error}", file=sys.stderr)
         return None
+    for sentence in doubts({frame: off} if off != 0 else {}, 1):
+        print(sentence, file=sys.stderr)
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = tan.ra, tan.dec

@@ -212,6 +212,7 @@ def _cubes_section(sample, quality, store, figures, tables):
         "headings": headings,
         "rows": rows,
         "flawed": {kind: int((n >= 0.5).any(axis=1).sum()) for kind, n in contact.flawed_pixels(found).items()},
+        "headers": contact.headers_off(found),
         "sheet": _keep(partial(contact.contact_sheet, images), chosen, figures / "contact_sheet.png", tables),
     }
 
