@@ -204,7 +204,7 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
 def _galaxies_with_coverage(galaxies, quality):
     """The sample, indexed by object, with the flags ``complete`` and ``has_frames``."""
     columns = [f"coverage_{band}" for band in BANDS]
-    coverage = pd.concat([_read(path, ["object_id", *columns], "the stage cubes") for path in quality])
+    coverage = pd.concat([_read(path, ["object_id", *columns]) for path in quality])
     coverage = coverage.set_index("object_id")[columns]
     sample = pd.read_parquet(galaxies).set_index("object_id")
     absent = sample.index.difference(coverage.index)
@@ -218,23 +218,20 @@ def _galaxies_with_coverage(galaxies, quality):
     return sample
 
 
-def _read(path, columns, remedy):
+def _read(path, columns):
     """A table that an earlier stage wrote, as pandas has it."""
-    with _whole(path, remedy):
+    with _damage_named(path):
         return pd.read_parquet(path, columns=columns)
 
 
 @contextmanager
-def _whole(path, remedy):
+def _damage_named(path):
     """Say which file is damaged, and what makes it again."""
     try:
         yield
     except (OSError, ValueError) as error:  # pyarrow's are of these
         found = " ".join(str(error).split())[:100]
-        raise UserError(
-            f"{path} cannot be read ({found}): it is damaged; delete it, and let {remedy} make it again with snakemake "
-            f"--cores all {path}."
-        ) from None
+        raise UserError(f"{path} cannot be read ({found}): delete it and run again, which makes it anew.") from None
 
 
 def _circumstances(sample, quality, fields):
@@ -246,7 +243,7 @@ def _circumstances(sample, quality, fields):
 
 def _read_members(path, test):
     """Member numbers and their distributions for the test galaxies: {member: (galaxy, bin) float32}."""
-    with _whole(path, "the rule predict_fold"):
+    with _damage_named(path):
         table = pq.read_table(path)
     bins = table.schema.field("pdf").type.list_size
     values = table["pdf"].combine_chunks()
