@@ -18,6 +18,7 @@ include: "workflow/rules/published.smk" if PUBLISHED else "workflow/rules/frames
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/kept.smk"
 
 
 localrules:
@@ -35,3 +36,15 @@ rule all:
     default_target: True
     input:
         report=f"{RUN}/report/index.html",
+
+
+onstart:
+    keep_outputs()
+
+
+onsuccess:
+    let_go_outputs()
+
+
+onerror:
+    put_back_outputs()

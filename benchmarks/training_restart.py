@@ -82,7 +82,8 @@ def main(out: str, device: str, size: str) -> None:
     train, validation = (
         make_examples(count, seed, torch.device(device), settings) for seed, count in enumerate(counts)
     )
-    train_member(train, validation, settings, 0, 0, *(Path(out) / name for name in (*OUTPUTS, ".checkpoint")))
+    places = (Path(out) / name for name in (*OUTPUTS, ".checkpoint"))
+    train_member(train, validation, settings, "benchmark", 0, 0, *places)
 
 
 if __name__ == "__main__":

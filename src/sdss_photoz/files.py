@@ -83,6 +83,87 @@ def full_disk_said(sentence: Callable[[str], str]) -> Iterator[None]:
         raise UserError(sentence(os.strerror(error.errno))) from None
 
 
+def keep(path) -> None:
+    """Keep what a file holds now, where there is one, until `put_back` or `let_go`, whoever removes or replaces it.
+
+    It is a second name of the same bytes, and a copy only where the file system knows no hard links.
+    """
+    path, kept = Path(path), _kept(path)
+    if not path.is_file():
+        return  # what was kept before, by a run that was killed, stays
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(path, kept)
+    except OSError:
+        with whole(kept) as part:
+            shutil.copyfile(path, part)
+
+
+def is_kept(path) -> bool:
+    """Whether something is kept of a file."""
+    return _kept(path).exists()
+
+
+def put_back(path) -> bool:
+    """Give a file that is missing back what was kept of it, and keep it no longer; whether it was given back."""
+    missing = is_kept(path) and not Path(path).exists()
+    if missing:
+        _kept(path).replace(path)
+    let_go(path)
+    return missing
+
+
+def let_go(path) -> None:
+    """Keep a file no longer."""
+    _kept(path).unlink(missing_ok=True)
+
+
+def _kept(path) -> Path:
+    path = Path(path)
+    return path.with_name(f".{path.name}.kept")
+
+
+def reserve(path, size: int) -> None:
+    """Make a file of zeros with room on its disk for every byte, now.
+
+    Writing to the memory map of a sparse file is a bus error, and no exception, where the disk is full by then.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    size : int
+        Bytes, more than 0.
+
+    Raises
+    ------
+    OSError
+        Where there is no room (`full_disk_said`).
+    """
+    with open(path, "wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # the system, or this disk, does not know it
+            if getattr(error, "errno", None) in FULL:
+                raise
+            zeros = bytes(2**20)
+            for start in range(0, size, len(zeros)):
+                file.write(zeros[: size - start])
+
+
+def no_room(path, what: str, why: str, needed: int | None = None) -> str:
+    """Say that something has no room on the disk of a path: which disk, how much is free, and how much is needed."""
+    disk = Path(path).absolute().parent
+    free = shutil.disk_usage(disk).free
+    while not disk.is_mount():
+        disk = disk.parent
+    amount = "" if needed is None else f", {needed:,} are needed"
+    return (
+        f"the disk mounted at {disk} has no room for {what} ({why}: {free:,} bytes are free{amount}): make room there, "
+        "or write to another disk."
+    )
+
+
 def write_text(path, text: str) -> None:
     """Write a text file whole."""
     with whole(path) as part:

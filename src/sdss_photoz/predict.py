@@ -8,9 +8,6 @@ columns of POSITIONS, redshifts, flags and distributions: docs/evaluation.md nam
 
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -25,7 +22,7 @@ from torch import nn
 from sdss_photoz import files
 from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.cutouts import cutouts, read_positions
-from sdss_photoz.cubes.store import CUBE, load_cubes, open_store
+from sdss_photoz.cubes.store import load_cubes, open_store
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import domain, pdfs
 from sdss_photoz.evaluation.neighbours import ONE_GALAXY, has_brighter_beside, has_position_beside
@@ -34,11 +31,10 @@ from sdss_photoz.sample.linking import unit_vectors
 from sdss_photoz.survey import EXTINCTION_PER_EBV
 from sdss_photoz.training.data import selection
 from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics
-from sdss_photoz.training.model import describe_model, load_model
+from sdss_photoz.training.model import Trained, describe_model, load_models, name_models
 from sdss_photoz.training.predict import PIECE, predict_cubes
 from sdss_photoz.training.stretch import stretch
 
-BYTES = 2 * 4 * int(np.prod(CUBE))  # of disk a position, until the output is written: its cube, and the store's copy
 CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that a store does not tell
 PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
 FLAGS = [*domain.FLAGS, "members_disagree", "neighbour", "in_training"]
@@ -51,8 +47,8 @@ class Trial(NamedTuple):
     ----------
     name : str
         Its name.
-    models : dict
-        File of each network, by its name: ``fold_0_member_0``, …
+    models : dict of Trained to Path
+        File of each network.
     trained : DataFrame
         The galaxies that trained or validated some of its networks.
     store : Path
@@ -62,16 +58,16 @@ class Trial(NamedTuple):
     """
 
     name: str
-    models: dict[str, Path]
+    models: dict[Trained, Path]
     trained: pd.DataFrame
     store: Path
     selection: str
 
 
 class Ensemble(NamedTuple):
-    """All networks of a trial, by their names, and what they expect."""
+    """All networks of a trial, and what they expect."""
 
-    networks: dict[str, nn.Module]
+    networks: dict[Trained, nn.Module]
     bins: int
     stretch: str
 
@@ -154,7 +150,7 @@ def predict(
     ------
     UserError
         Where the run is not finished or its trial unknown, models are damaged or of different networks, a column is
-        missing, a value is no number, the frames are none, or the output exists or cannot be made.
+        missing, a value is no number, the frames are none, the output exists or cannot be made, or its disk is full.
     """
     out = Path(out)
     _check_output(out)
@@ -162,11 +158,11 @@ def predict(
     ebv = reddening(positions)
     trial = find_trial(run, trial)
     ensemble = load_ensemble(trial.models)
-    each = [f"z_phot_{name}" for name in trial.models]
+    each = [f"z_phot_{of.name}" for of in trial.models]
     if taken := [name for name in (*PREDICTED, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
         raise UserError(f"the table of positions has a column {taken[0]!r}, as the output has: rename it.")
     limits = domain.training_limits(trial.trained, trial.store, trial.selection)
-    with _room_for_cubes(out, len(positions)) as folder:
+    with files.folder_beside(out) as folder:
         store = folder / "cubes.zarr"
         how = {"stack": stack, "overlap_rows": overlap_rows}
         depth = cutouts(positions[["ra", "dec"]], frames, store, threads, **how)
@@ -182,8 +178,9 @@ def predict(
     parts = [found[PREDICTED], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
     table = pd.concat([positions.reset_index(drop=True), *parts], axis=1)
     column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), ensemble.bins)
-    with files.whole(out) as part:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column), part)
+    written = pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column)
+    with files.full_disk_said(lambda why: files.no_room(out, f"the table {out.name}", why)), files.whole(out) as part:
+        pq.write_table(name_models(written, ensemble.networks), part)
     return table
 
 
@@ -273,37 +270,25 @@ def find_trial(run, name: str | None = None) -> Trial:
     folds = folds[["object_id", *(f"role_{number}" for number in numbers)]]
     members = [m[1] for m in (re.fullmatch(r"z_phot_member_(\d+)", c) for c in pq.read_schema(scored).names) if m]
     models = {
-        f"fold_{fold}_member_{member}": run / "training" / name / f"fold-{fold}" / f"member-{member}.safetensors"
+        Trained(name, fold, member): run / "training" / name / f"fold-{fold}" / f"member-{member}.safetensors"
         for fold in numbers
-        for member in members
+        for member in map(int, members)
     }
     return Trial(name, models, domain.training_galaxies(galaxies, folds), store, selection(galaxies))
 
 
-def load_ensemble(models: dict[str, Path]) -> Ensemble:
+def load_ensemble(models: dict[Trained, Path]) -> Ensemble:
     """Load all networks of a trial; the first says what the others must be.
 
     Raises
     ------
     UserError
-        Where a file is missing or damaged, or holds another network, bins or stretch than the first.
+        Where a file is missing or damaged, is of another training (`model.load_models`), or holds another network, bins
+        or stretch than the first.
     """
     first = describe_model(next(iter(models.values())))
     kind = {key: first[key] for key in ("network", "bins", "stretch", "variant") if key in first}
-    networks = {name: load_model(path, **kind) for name, path in models.items()}
-    return Ensemble(networks, kind["bins"], kind["stretch"])
-
-
-@contextmanager
-def _room_for_cubes(out: Path, count: int) -> Iterator[Path]:
-    """A folder beside the output that goes when the block ends, on a disk with room for its cubes."""
-    with files.folder_beside(out) as folder:
-        if (free := shutil.disk_usage(folder).free) < count * BYTES:
-            raise UserError(
-                f"{out.parent} has {free / 1e9:.1f} GB free, but the cubes of {count} positions take "
-                f"{count * BYTES / 1e9:.1f} GB there until {out.name} is written: make room, or give fewer positions."
-            )
-        yield folder
+    return Ensemble(load_models(models, **kind), kind["bins"], kind["stretch"])
 
 
 def _look_at_cubes(
@@ -311,7 +296,7 @@ def _look_at_cubes(
 ):  # fmt: skip
     """What the networks say of each cube, and what is measured on it; and the distributions (galaxy, bin) float32."""
     group = open_store(store)
-    networks = {name: network.to(device) for name, network in ensemble.networks.items()}
+    networks = {of.name: network.to(device) for of, network in ensemble.networks.items()}
     tables, means = [], []
     with progress(total=len(ebv), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(ebv), PIECE):

@@ -59,6 +59,7 @@ def test_store_is_plain_zarr_that_says_what_it_holds(tmp_path):
     assert group.metadata.consolidated_metadata is None
     assert group["flux"].metadata.dimension_names == ("galaxy", "y", "x", "band")
     assert group["flux"].attrs["units"] == "nanomaggy"
+    assert group["flux"].attrs["bands"] == "ugriz"  # for readers without Zarr's strings
     assert list(group["band"][:]) == list("ugriz")
     assert group.attrs["selection"] == digest()
     assert group["flux"].dtype == np.float32
@@ -230,6 +231,21 @@ def test_damaged_shard_never_reads_back(tmp_path, place, precision):
     with pytest.raises(UserError, match="damaged") as error:
         load_cubes(path, [0, 8])
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["flux", "depth"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "bits10"])
+def test_an_empty_shard_is_refused_and_never_zeros(tmp_path, kind, precision):
+    """What a full disk, or a copy that was cut off, leaves: zarr itself reads fill values from it."""
+    path = tmp_path / "cubes.zarr"
+    fill(path, n=9, precision=precision)
+    file = shard_files(path, 1)[kind]
+    file.write_bytes(b"")
+    sentence = rf"^{file} is damaged \(it is empty\): sdss-photoz verify {path} names the command that makes it again.$"
+    for read in (lambda: load_cubes(path, [0, 8]), lambda: load_depth(path)):
+        with pytest.raises(UserError, match=sentence):
+            read()
+    assert len(load_cubes(path, [0])) == 1
 
 
 def test_missing_chunk_is_named(tmp_path):

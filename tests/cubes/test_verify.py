@@ -114,6 +114,13 @@ def test_a_shard_that_is_missing_truncated_or_altered_by_one_bit_is_named(tmp_pa
     assert not flaws(store)
 
 
+def test_an_empty_shard_is_named_also_where_its_table_is_wrong(tmp_path):
+    store = make(tmp_path)
+    (tmp_path / "cubes" / "quality-1.parquet").unlink()
+    (store / "depth/c/1/0").write_bytes(b"")
+    assert flaws(store) == [(1, "quality-1.parquet"), (1, "depth/c/1/0")]
+
+
 @pytest.mark.parametrize("tables", [True, False], ids=["workflow", "cutouts"])
 def test_swapped_shards_of_two_chunks_are_named(tmp_path, tables):
     store = make(tmp_path, tables=tables)

@@ -212,6 +212,17 @@ def test_distributions_that_miss_a_test_galaxy_are_refused(tmp_path):
         evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
 
 
+@pytest.mark.parametrize("name", ["training/images/fold-1/pdfs.parquet", "cubes/quality-0.parquet"])
+@pytest.mark.parametrize("left", [0, 200])
+def test_a_table_that_is_empty_or_cut_short_is_named(tmp_path, name, left):
+    inputs, path = make_run(tmp_path, count=200), tmp_path / name
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(
+        UserError, match=rf"^{path} cannot be read \([^\n]*\): delete it and run again, which makes it anew.$"
+    ):
+        evaluate(**inputs, **outputs(tmp_path), settings=SETTINGS)
+
+
 def test_cubes_of_another_sample_are_refused(tmp_path):
     inputs = make_run(tmp_path, count=200)
     with pytest.raises(UserError, match="no quality table of the cubes holds object"):

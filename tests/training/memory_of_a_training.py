@@ -49,7 +49,7 @@ def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
         os.kill(os.getpid(), signal.SIGTERM)  # after the first step it saves and exits
 
     try:
-        fit.train_member(*parts, settings, 0, 0, *outputs, watch=watch)
+        fit.train_member(*parts, settings, "images", 0, 0, *outputs, watch=watch)
     except SystemExit:
         return {
             "arithmetic": str(fit.arithmetic(torch.device("cpu"))),

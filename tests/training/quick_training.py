@@ -31,7 +31,7 @@ def train_in(folder, settings: Training = QUICK) -> None:
     """Train on 96 galaxies: six steps an epoch."""
     parts = draw_examples(96, 1, settings), draw_examples(12, 2, settings)
     outputs = folder / "member-0.safetensors", folder / "history.csv", folder / ".member-0.checkpoint"
-    fit.train_member(*parts, settings, 0, 0, *outputs)
+    fit.train_member(*parts, settings, "images", 0, 0, *outputs)
 
 
 FILE_CALLS = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.scandir"}

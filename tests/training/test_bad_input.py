@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from model_files import description
 
 from sdss_photoz.training import fit, predict
 from sdss_photoz.training.model import save_model
@@ -107,8 +108,7 @@ def test_a_full_scratch_disk(run_script):
 def _model(folder, built=None, described=None):
     """A model file that says that it is what the run expects, but for some settings."""
     path = folder / "models" / "member-0.safetensors"
-    description = {"network": "inception_small", "bins": 180, "stretch": "asinh"} | (described or {})
-    save_model(path, build("inception_small", **(built or {})).state_dict(), description)
+    save_model(path, build("inception_small", **(built or {})).state_dict(), description(**(described or {})))
     return path
 
 

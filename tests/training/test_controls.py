@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model_files import description
 from scipy.stats import kstest
 from synthetic_galaxies import draw_population, render
 
@@ -86,9 +87,9 @@ def test_training_and_prediction_read_cubes_without_their_galaxies(small_run, tm
 
     model = tmp_path / "member-0.safetensors"
     network = build("inception_small", 180, "he", seed=0)
-    save_model(model, network.state_dict(), {"network": "inception_small", "bins": 180, "stretch": "asinh"})
-    jobs.predict(galaxies, folds, store, SETTINGS, 0, [model], tmp_path / "control.parquet", "target_removed")
-    jobs.predict(galaxies, folds, emptied, SETTINGS, 0, [model], tmp_path / "expected.parquet")
+    save_model(model, network.state_dict(), description())
+    jobs.predict(galaxies, folds, store, SETTINGS, "images", 0, [model], tmp_path / "control.parquet", "target_removed")
+    jobs.predict(galaxies, folds, emptied, SETTINGS, "images", 0, [model], tmp_path / "expected.parquet")
     assert (tmp_path / "control.parquet").read_bytes() == (tmp_path / "expected.parquet").read_bytes()
 
 
@@ -113,7 +114,7 @@ def test_labels_are_shuffled_over_training_and_validation_the_same_for_all_membe
     folds = pd.concat([folds, folds["role_0"].rename("role_1")], axis=1)
     seen = {}
 
-    def note(train, validation, settings, fold, member, *_):
+    def note(train, validation, settings, trial, fold, member, *_):
         seen[fold, member] = np.concatenate([train.z, validation.z])
 
     monkeypatch.setattr(jobs, "train_member", note)

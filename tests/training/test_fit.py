@@ -18,9 +18,11 @@ from sdss_photoz.errors import UserError
 from sdss_photoz.training import fit, jobs
 from sdss_photoz.training.examples import entropy
 from sdss_photoz.training.jobs import train
-from sdss_photoz.training.model import architecture, describe_model, load_model
+from sdss_photoz.training.model import Trained, architecture, describe_model, load_models
 from sdss_photoz.training.order import Sequence
 from sdss_photoz.training.predict import predict_cubes
+
+FIRST = Trained("images", 0, 0)
 
 
 def _train(run, folder, settings=QUICK, member=0):
@@ -58,9 +60,8 @@ def stopped_at_step_9(monkeypatch):
 def test_the_default_training_ends_half_a_nat_below_the_entropy_of_the_redshifts(tmp_path):
     settings = Training(device="cpu")
     training, validation = draw_examples(1000, 1, settings), draw_examples(200, 2, settings)
-    history = fit.train_member(
-        training, validation, settings, 0, 0, tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".checkpoint"
-    )
+    outputs = tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".checkpoint"
+    history = fit.train_member(training, validation, settings, "images", 0, 0, *outputs)
     prior = entropy(training.labels.numpy())
     reached = history["validation_loss"].min()
     print(f"entropy {prior:.3f}, validation loss {reached:.3f} after {len(history)} epochs of {len(training)} galaxies")
@@ -192,7 +193,7 @@ def test_a_training_of_another_recipe_that_is_stopped_ends_with_the_same_bytes(s
     assert _bytes(_train(small_run, tmp_path / "stopped", settings)) == undisturbed
     path = tmp_path / "stopped" / "member-0.safetensors"
     assert describe_model(path)["variant"] == {"pooling": "max", "activation": "prelu", "batch_norm": True}
-    network = load_model(path, **architecture(settings))
+    network = load_models({FIRST: path}, **architecture(settings))[FIRST]
     assert not network.training
     assert len(network.point) == 180
 
@@ -271,7 +272,7 @@ def test_a_loss_that_is_no_number_names_its_step_the_galaxies_and_the_remedy(tmp
     galaxies = ", ".join(map(str, training.object_id[sequence.batch(step)[0]]))
     named = rf"epoch 1, step {step + 1}, of the galaxies with object_id {galaxies}: lower training.learning_rate"
     with pytest.raises(UserError, match=f"the loss is not a number in {named}"):
-        fit.train_member(training, validation, QUICK, 0, 0, *outputs)
+        fit.train_member(training, validation, QUICK, "images", 0, 0, *outputs)
     assert not (tmp_path / "m.safetensors").exists()
 
 
@@ -309,7 +310,7 @@ def test_sigma_mad_and_bias_are_those_of_the_written_networks_distributions(smal
     (path,) = (folder / "tensorboard").iterdir()
     shown = {value.tag: value.simple_value for value in events(path)[-1].summary.value}
     chosen = galaxies[galaxies["row"] % 10 == 3]
-    network = load_model(folder / "member-0.safetensors", "inception_small", 180, "asinh")
+    network = load_models({FIRST: folder / "member-0.safetensors"}, "inception_small", 180, "asinh")[FIRST]
     ebv = chosen["ebv"].to_numpy(np.float32)
     pdf = predict_cubes(network, load_cubes(store, chosen["row"]), ebv.copy(), "asinh", torch.device("cpu"))
     z = chosen["z_spec"].to_numpy()

@@ -75,12 +75,13 @@ def test_other_cubes_have_another_copy_and_the_old_one_goes(store, tmp_path, wri
     assert len(writes) == 3
 
 
-def test_a_copy_that_was_cut_short_is_written_again_and_what_a_killed_job_left_goes(store, tmp_path, writes):
+@pytest.mark.parametrize("left", [0, -100])
+def test_a_copy_that_was_cut_short_is_written_again_and_what_a_killed_job_left_goes(store, tmp_path, writes, left):
     float16_copy(store, tmp_path / "scratch")
     (path,) = (tmp_path / "scratch").glob("*.npy")
     whole = path.read_bytes()
     path.unlink()
-    path.write_bytes(whole[:-100])
+    path.write_bytes(whole[:left])
     (path.parent / f".{path.name}.abc.part").write_bytes(b"x")
     float16_copy(store, tmp_path / "scratch")
     assert path.read_bytes() == whole

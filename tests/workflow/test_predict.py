@@ -1,5 +1,7 @@
 """`sdss-photoz predict`: redshifts of any positions, by the networks of the tiny run."""
 
+import json
+import resource
 import time
 
 import numpy as np
@@ -9,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from sdss_photoz import cli
+from sdss_photoz import cli, files
 from sdss_photoz.errors import UserError
 from sdss_photoz.predict import combine, find_trial, load_ensemble, predict
-from sdss_photoz.training.model import save_model
+from sdss_photoz.training.model import Trained, describe_model, save_model
 
 COUNT = 1000
 SMALL = pd.DataFrame({"ra": [10.0], "dec": [0.0], "ebv": [0.02]})
@@ -43,7 +45,7 @@ def positions(sample):
 
 @pytest.fixture(scope="module")
 def predicted(tiny, positions, tmp_path_factory):
-    """The output for them; with its rate."""
+    """The output for them, its distributions, the CPU seconds it took, and its metadata."""
     out = tmp_path_factory.mktemp("predicted") / "photoz.parquet"
     frames = tiny.results / "archive" / "sas"
     count = len(list(frames.rglob("frame-*.fits.bz2")))
@@ -55,11 +57,11 @@ def predicted(tiny, positions, tmp_path_factory):
         f"{cpu:.1f} CPU s, {60 * len(positions) / elapsed:,.0f} positions a minute"
     )
     assert list(out.parent.iterdir()) == [out]
-    return pd.read_parquet(out), pq.read_table(out)["pdf"].combine_chunks(), cpu
+    return pd.read_parquet(out), pq.read_table(out)["pdf"].combine_chunks(), cpu, pq.read_schema(out).metadata
 
 
 def test_at_least_1000_positions_a_minute_on_two_cores(predicted):
-    *_, cpu = predicted
+    cpu = predicted[2]
     assert cpu < 2 * 60  # of 1,000 positions: CPU seconds, which other work on the machine does not change
 
 
@@ -76,7 +78,7 @@ def test_a_networks_redshifts_are_those_of_the_evaluation(tiny, sample, predicte
 
 
 def test_the_ensemble_is_the_mean_of_all_networks_and_its_distribution_is_written(predicted):
-    table, pdf, _ = predicted
+    table, pdf, *_ = predicted
     assert pdf.type == pa.list_(pa.float32(), 180)
     known = table["has_frames"].to_numpy()
     values = pdf.flatten().to_numpy().reshape(-1, 180)
@@ -96,7 +98,7 @@ def test_columns_of_the_input_are_carried_through(positions, predicted):
 
 
 def test_a_position_without_frames_has_no_redshift(predicted):
-    table, pdf, _ = predicted
+    table, pdf, *_ = predicted
     row = int(table.index[table["name"] == "far from all frames"][0])
     assert not table["has_frames"][row]
     assert table.loc[row, ["z_phot", "width_68", "z_phot_fold_0_member_0"]].isna().all()
@@ -159,6 +161,17 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tiny, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["there.parquet"]
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tiny, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # the disk of this process: less than a cube
+    try:
+        with pytest.raises(UserError, match=r"^the disk mounted at /\S* has no room for the cubes of 1 positions"):
+            predict(tiny.results, SMALL, tiny.results / "archive" / "sas", tmp_path / "new.parquet", device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_table_without_positions_is_one_sentence(tmp_path, capsys):
     (tmp_path / "table.csv").write_text("ra,z\n1,2\n")
     words = ["predict", "run", str(tmp_path / "table.csv"), "--frames", ".", "--out", "new.parquet"]
@@ -185,8 +198,8 @@ def test_networks_are_those_of_the_folds_that_were_tested(tiny, tmp_path):
     (tmp_path / "evaluation/images").mkdir(parents=True)
     photoz[photoz["fold"] == 1].to_parquet(tmp_path / "evaluation/images/photoz.parquet")
     every, one = find_trial(tiny.results), find_trial(tmp_path)
-    assert list(every.models) == ["fold_0_member_0", "fold_1_member_0"]
-    assert list(one.models) == ["fold_1_member_0"]
+    assert [of.name for of in every.models] == ["fold_0_member_0", "fold_1_member_0"]
+    assert list(one.models) == [Trained("images", 1, 0)]
     assert len(one.trained) < len(every.trained)
 
 
@@ -195,23 +208,50 @@ def test_networks_are_those_of_the_folds_that_were_tested(tiny, tmp_path):
     [
         ({"stretch": "sqrt"}, "holds network inception_small with 180 bins and stretch sqrt, but .* asinh is expected"),
         ({"network": "inception"}, "holds network inception with 180 bins"),
+        (
+            {"fold": 0},
+            "holds the network of trial images, fold 0, member 0, but that of trial images, fold 1",
+        ),
+        ({"trial": "more"}, "holds the network of trial more, fold 1"),
+        ({"version": 1}, "was trained by version 1 of the stage training, but this is version"),
     ],
 )
-def test_models_of_other_networks_are_refused(tiny, tmp_path, change, message):
-    models = find_trial(tiny.results).models
+def test_models_of_other_networks_or_trainings_are_refused(tiny, tmp_path, change, message):
+    models, second = find_trial(tiny.results).models, Trained("images", 1, 0)
     other = tmp_path / "member-0.safetensors"
-    description = {"network": "inception_small", "bins": 180, "stretch": "asinh", **change}
-    save_model(other, load_file(models["fold_1_member_0"]), description)
+    save_model(other, load_file(models[second]), describe_model(models[second]) | change)
     with pytest.raises(UserError, match=message):
-        load_ensemble({**models, "fold_1_member_0": other})
+        load_ensemble({**models, second: other})
+
+
+def test_a_run_from_before_model_files_told_their_trial_predicts_the_same_and_says_so(tiny, tmp_path, capsys):
+    models = find_trial(tiny.results).models
+    older = {of: tmp_path / f"{of.name}.safetensors" for of in models}
+    for of, path in older.items():
+        told = describe_model(models[of])
+        assert told.pop("trial") == "images"
+        save_model(path, load_file(models[of]), told)
+    assert list(load_ensemble(older).networks) == list(models)
+    assert "fold_0_member_0.safetensors and 1 more do not tell their trial" in capsys.readouterr().err
+
+
+def test_the_table_tells_which_model_files_predicted_it(tiny, predicted):
+    models = find_trial(tiny.results).models
+    told = json.loads(predicted[3][b"sdss_photoz"])
+    assert told["trial"] == "images"
+    assert told["models"] == {of.name: files.sha256(path) for of, path in models.items()}
+    for of, path in models.items():
+        fold = json.loads(pq.read_schema(path.with_name("pdfs.parquet")).metadata[b"sdss_photoz"])
+        assert fold["models"] == {of.name: told["models"][of.name]}
 
 
 def test_a_model_with_other_layers_is_refused(tiny, tmp_path):
-    weights = load_file(next(iter(find_trial(tiny.results).models.values())))
+    first, model = next(iter(find_trial(tiny.results).models.items()))
+    weights = load_file(model)
     path = tmp_path / "member-0.safetensors"
-    save_model(path, weights, {"network": "inception", "bins": 180, "stretch": "asinh"})
+    save_model(path, weights, describe_model(model) | {"network": "inception"})
     with pytest.raises(UserError, match="holds weights of other layers than inception has in this version"):
-        load_ensemble({"fold_0_member_0": path})
+        load_ensemble({first: path})
     save_model(path, weights, {"network": "inception_small"})
     with pytest.raises(UserError, match="does not tell its bins, stretch"):
-        load_ensemble({"fold_0_member_0": path})
+        load_ensemble({first: path})

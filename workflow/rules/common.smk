@@ -12,6 +12,7 @@ SRC = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SRC)
 os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
+from sdss_photoz import files
 from sdss_photoz.config import AT_PREDICTION, check, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError

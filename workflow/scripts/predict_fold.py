@@ -15,6 +15,7 @@ with stage(snakemake):
         pd.read_parquet(snakemake.input.folds),
         Path(snakemake.input.store).parent,
         config.trial_training(trial),
+        trial,
         int(snakemake.wildcards.fold),
         list(snakemake.input.models),
         snakemake.output.pdfs,

@@ -7,7 +7,9 @@ missing, or lies outside of all frames, is all NaN and has depth 0.
 
 import fnmatch
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -38,6 +40,10 @@ from sdss_photoz.survey import BANDS, Frame
 REACH = 0.2  # degrees: half a frame's diagonal, half a grid's, and what the bands of a field may differ by
 CHOICES = ("stack", "overlap_rows", "precision")
 SHARD = 2048  # galaxies: 168 MB
+PIXELS = int(np.prod(CUBE))
+STORED = {"float32": 4, "float16": 2, "bits10": 2.5}  # bytes of disk a pixel, at most: 19 bits of bits10 vary
+FILES = 2**17  # bytes of disk for a store's small files
+BESIDE = 100  # bytes of disk a position: depth, coordinates, checksums
 ROOM = 3e9  # bytes of resampled images held at a time: beyond it frames are read once more
 
 
@@ -136,8 +142,8 @@ def cutouts(
     Raises
     ------
     UserError
-        Where the output exists or cannot be made, a column is missing, a position is none on the sky, the folder has no
-        frames, a frame is damaged or not TAN, or two of one name differ.
+        Where the output exists or cannot be made, its disk has no room for the cubes, a column is missing, a position
+        is none on the sky, the folder has no frames, a frame is damaged or not TAN, or two of one name differ.
     """
     out = Path(out)
     if threads < 1:
@@ -146,20 +152,20 @@ def cutouts(
         raise UserError(f"{out} exists already: give another --out, or remove it first.")
     ra, dec = _checked(positions)
     copies = _find_copies(frames)
-    overlaps = _near(ra, dec, {frame: paths[0] for frame, paths in copies.items()}, threads)
-    twice = [copies[frame] for frame, _ in overlaps if len(copies[frame]) > 1]
-    for paths in progress(twice, unit="frame", label="copies", disable=not twice):
-        _check_same(paths)
 
     def only_copy(frame):
         yield copies[frame][0]
 
     chunks = -(-len(ra) // SHARD)
-    with files.folder_beside(out) as folder:
+    with files.folder_beside(out) as folder, _room(folder, len(ra), precision) as (mapped, room):
+        overlaps = _near(ra, dec, {frame: paths[0] for frame, paths in copies.items()}, threads)
+        twice = [copies[frame] for frame, _ in overlaps if len(copies[frame]) > 1]
+        for paths in progress(twice, unit="frame", label="copies", disable=not twice):
+            _check_same(paths)
         store = folder / "store"
         table = pd.DataFrame({"object_id": _object_ids(positions), "ra": ra, "dec": dec})
         create_store(store, table, chunks, precision=precision)
-        flux = np.memmap(folder / "flux", np.float32, "w+", shape=(len(ra), *CUBE))  # any number of cubes fits
+        flux = np.memmap(mapped, np.float32, "r+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
         how = {"stack": stack, "overlap_rows": overlap_rows, "threads": threads}
         made = stack_cubes(ra, dec, reading_order(overlaps, ROOM), only_copy, flux, depth, **how)
@@ -167,6 +173,7 @@ def cutouts(
         digests = []
         for chunk in progress(range(chunks), unit="shard", label="writing"):
             rows = chunk_rows(group, chunk)
+            os.truncate(room, _stored(len(ra) - rows.stop, precision))  # makes room for the shard
             digests.append(write_shard(store, chunk, flux[rows], depth[rows]))
         by_terms = {frame.name: pixels for frame, pixels in sorted(made.off.items()) if pixels > 0}
         unchecked = [frame.name for frame, pixels in sorted(made.off.items()) if np.isnan(pixels)]
@@ -174,6 +181,28 @@ def cutouts(
         del flux
         store.replace(out)
     return depth
+
+
+@contextmanager
+def _room(folder: Path, count: int, precision: str) -> Iterator[tuple[Path, Path]]:
+    """Take the room on the disk before the work: a file for the memory map of all cubes, and one to give to the store.
+
+    Raises
+    ------
+    UserError
+        Where there is none, now or later.
+    """
+    cubes, stored = count * PIXELS * 4, _stored(count, precision) + FILES
+    what = f"the cubes of {count:,} positions"
+    with files.full_disk_said(lambda why: files.no_room(folder, what, why, cubes + stored)):
+        files.reserve(folder / "flux", cubes)
+        files.reserve(folder / "room", stored)
+        yield folder / "flux", folder / "room"
+
+
+def _stored(count: int, precision: str) -> int:
+    """Bytes that a number of cubes take in a store, at most."""
+    return count * int(PIXELS * STORED[precision] + BESIDE)
 
 
 def _checked(positions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -124,6 +124,7 @@ def layout(galaxies: pd.DataFrame, chunks: int, precision: str, quality: str | N
             dimension_names=("galaxy", "y", "x", "band"),
             attributes={
                 "units": "nanomaggy",
+                "bands": BANDS,  # not every reader knows the strings of the coordinate `band`
                 "long_name": "flux, NaN where no frame covers the pixel",
                 "coordinates": "object_id ra dec",
                 "wcs": WCS,
@@ -334,7 +335,7 @@ def load_cubes(path, rows, digest: str | None = None, label: str | None = None) 
         zip(firsts.tolist(), starts, ends, strict=False), total=len(firsts), label=label, disable=label is None
     ):
         wanted = order[start:end]
-        with _named(shard_files(path, first // shard)[0]):
+        with _named(path, shard_files(path, first // shard)[0]):
             block = flux[first : first + inner]
         _place(np.ascontiguousarray(block, np.float32).reshape(len(block), -1), rows[wanted] - first, flat, wanted)
     return cubes
@@ -353,19 +354,20 @@ def load_depth(path) -> np.ndarray:
     for chunk in range(chunk_count(group)):
         _check_shard(path, group, chunk)
         rows = chunk_rows(group, chunk)
-        with _named(shard_files(path, chunk)[1]):
+        with _named(path, shard_files(path, chunk)[1]):
             depth[rows] = group["depth"][rows]
     return depth
 
 
 @contextlib.contextmanager
-def _named(shard: Path):
-    """Name the shard that is damaged."""
+def _named(path, shard: Path):
+    """Name the shard that is damaged, and what makes it again."""
     try:
         yield
     except UNREADABLE as error:
         raise UserError(
-            f"{shard} is damaged ({' '.join(str(error).split())[:80]}): delete it and rerun the stage cubes."
+            f"{shard} is damaged ({' '.join(str(error).split())[:80]}): sdss-photoz verify {path} names the "
+            "command that makes it again."
         ) from None
 
 
@@ -388,10 +390,14 @@ def _check_selection(path, found: str, expected: str | None) -> None:
 
 
 def _check_shard(path, group: zarr.Group, chunk: int) -> None:
-    """Refuse a shard that is missing, or whose quality table names another selection than the store."""
+    """Refuse a shard that is missing or empty, or whose quality table names another selection than the store."""
     for file in shard_files(path, chunk):
         if not file.is_file():
             raise UserError(f"chunk {chunk} of {path} has not been made ({file} is missing): rerun the stage cubes.")
+        if file.stat().st_size == 0:  # zarr reads fill values from it, and notices any other damage
+            raise UserError(
+                f"{file} is damaged (it is empty): sdss-photoz verify {path} names the command that makes it again."
+            )
     table = quality_file(path, group, chunk)
     if table is None:
         return

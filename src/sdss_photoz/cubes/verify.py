@@ -187,7 +187,8 @@ def _noted(table: Path, selection: str, rows: slice, object_id: np.ndarray) -> d
 def _check_shard(file: Path, noted: str | None, array, rows: slice) -> None:
     try:
         if noted is None:  # its table is wrong; at least it must be there
-            file.stat()
+            if file.stat().st_size == 0:
+                raise _Wrong(file, "is empty")
         elif files.sha256(file) != noted:
             raise _Wrong(file, "is not the file that was written: its SHA-256 is another one")
         else:

@@ -1,6 +1,7 @@
 """Photometric redshifts, distributions and scores of one trial."""
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,7 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
 def _galaxies_with_coverage(galaxies, quality):
     """The sample, indexed by object, with the flags ``complete`` and ``has_frames``."""
     columns = [f"coverage_{band}" for band in BANDS]
-    coverage = pd.concat([pd.read_parquet(path, columns=["object_id", *columns]) for path in quality])
+    coverage = pd.concat([_read(path, ["object_id", *columns]) for path in quality])
     coverage = coverage.set_index("object_id")[columns]
     sample = pd.read_parquet(galaxies).set_index("object_id")
     absent = sample.index.difference(coverage.index)
@@ -217,6 +218,22 @@ def _galaxies_with_coverage(galaxies, quality):
     return sample
 
 
+def _read(path, columns):
+    """A table that an earlier stage wrote, as pandas has it."""
+    with _damage_named(path):
+        return pd.read_parquet(path, columns=columns)
+
+
+@contextmanager
+def _damage_named(path):
+    """Say which file is damaged, and what makes it again."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # pyarrow's are of these
+        found = " ".join(str(error).split())[:100]
+        raise UserError(f"{path} cannot be read ({found}): delete it and run again, which makes it anew.") from None
+
+
 def _circumstances(sample, quality, fields):
     """`controls.circumstances` of the sample, indexed by object."""
     made = pd.concat([pd.read_parquet(path) for path in quality]).set_index("object_id").loc[sample.index]
@@ -226,7 +243,8 @@ def _circumstances(sample, quality, fields):
 
 def _read_members(path, test):
     """Member numbers and their distributions for the test galaxies: {member: (galaxy, bin) float32}."""
-    table = pq.read_table(path)
+    with _damage_named(path):
+        table = pq.read_table(path)
     bins = table.schema.field("pdf").type.list_size
     values = table["pdf"].combine_chunks()
     values = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, bins)

@@ -21,7 +21,7 @@ from sdss_photoz.training.ceiling import flop_of_a_galaxy, matrix_ceiling
 from sdss_photoz.training.checkpoint import Checkpoints, State
 from sdss_photoz.training.device import arithmetic, cpu_threads, numerics
 from sdss_photoz.training.examples import Examples, entropy
-from sdss_photoz.training.model import architecture, save_model
+from sdss_photoz.training.model import Trained, architecture, save_model
 from sdss_photoz.training.networks import build, variant
 from sdss_photoz.training.order import Sequence, random_words, redshift_strata
 from sdss_photoz.training.replay import WARM_UP, Compiler, Replay, recorder
@@ -37,12 +37,12 @@ def train_member(
     train: Examples,
     validation: Examples,
     settings: Training,
+    trial: str,
     fold: int,
     member: int,
     model_path,
     history_path,
     checkpoint_folder,
-    label: str = "training",
     watch: Callable | None = None,
 ) -> pd.DataFrame:
     """Train a network; write the weights of its best epoch, by validation loss, and its history.
@@ -55,14 +55,14 @@ def train_member(
         Galaxies on the device where the training is to run.
     settings : config.Training
         The block of the configuration.
+    trial : str
+        Name of the trial, for the model file and for messages.
     fold, member : int
         What order, symmetries and initial weights follow from, with `settings.seed`.
     model_path, history_path : str or Path
         Outputs: safetensors and csv.
     checkpoint_folder : str or Path
         Where to keep checkpoints; removed in the end.
-    label : str
-        Name on the line of progress.
     watch : callable, optional
         Given the rows of the epochs done, it returns an object whose ``add`` takes each new row (`watch.Scalars`).
 
@@ -76,6 +76,8 @@ def train_member(
     UserError
         Where there are too few galaxies, or the loss is no longer a number.
     """
+    of = Trained(trial, fold, member)
+    label = f"{trial}, fold {fold}, member {member}"
     check_counts(len(train), len(validation), settings, label)
     run, point = _Run(train, validation, settings, fold, member, checkpoint_folder, label, watch), {}
     with (
@@ -100,7 +102,8 @@ def train_member(
         )
     description = {
         **architecture(settings),
-        **{"fold": fold, "member": member, "epoch": int(best["epoch"]), "version": training.VERSION},
+        **of._asdict(),
+        **{"epoch": int(best["epoch"]), "version": training.VERSION},
         **point,
     }
     files.write_csv(history_path, history)

@@ -16,7 +16,7 @@ from sdss_photoz.training.controls import shuffled
 from sdss_photoz.training.data import complete, load_examples, select, selection
 from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics
 from sdss_photoz.training.fit import check_counts, train_member
-from sdss_photoz.training.model import architecture, load_model
+from sdss_photoz.training.model import Trained, architecture, load_models, name_models
 from sdss_photoz.training.predict import predict_fold
 from sdss_photoz.training.replay import keep_kernels
 from sdss_photoz.training.room import choose_residence, resident_bytes
@@ -119,12 +119,12 @@ def train(
                 examples["train"],
                 examples["validation"],
                 settings,
+                trial,
                 fold,
                 member,
                 model_path,
                 history_path,
                 model_path.with_name(f".member-{member}.checkpoint"),
-                label,
                 partial(Scalars, scalars) if scalars else None,
             )
 
@@ -148,6 +148,7 @@ def predict(
     folds: pd.DataFrame,
     store,
     settings: Training,
+    trial: str,
     fold: int,
     models: list,
     out_path,
@@ -157,33 +158,32 @@ def predict(
 
     Parameters
     ----------
-    galaxies, folds, store, settings, fold
+    galaxies, folds, store, settings, trial, fold
         As for `train`.
     models : list of str or Path
         Files of the members, named ``member-<member>.safetensors``.
     out_path : str or Path
-        Output: parquet with columns object_id, member, pdf.
+        Output: parquet with columns object_id, member, pdf; its metadata tell the models (`model.name_models`).
     control : {"none", "target_removed", "shuffled_labels"}
         As for `train`.
 
     Raises
     ------
     UserError
-        Where the fold has no test galaxies, a model is another network's, or the cubes are those of another selection.
+        Where the fold has no test galaxies, a model is another network's or another training's (`model.load_models`),
+        or the cubes are those of another selection.
     """
     chosen = select(galaxies, folds, fold, "test")
     if chosen.empty:
         raise UserError(f"fold {fold} has no test galaxies: lower folds.count, or correct the trial's test_in.")
     kind = torch.float32 if settings.precision == "float32" else torch.bfloat16
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads), numerics(device, kind):
-        networks = [
-            (_member(path), load_model(path, **architecture(settings)).to(device))
-            for path in sorted(models, key=_member)
-        ]
+        paths = {Trained(trial, fold, _member(path)): path for path in sorted(models, key=_member)}
+        networks = load_models(paths, **architecture(settings))
         table = predict_fold(
             chosen,
             store,
-            networks,
+            [(of.member, network.to(device)) for of, network in networks.items()],
             settings.stretch,
             settings.bins,
             device,
@@ -192,7 +192,7 @@ def predict(
             symmetries=settings.symmetry_averaging,
         )
         with files.whole(out_path) as part:
-            pq.write_table(table, part)
+            pq.write_table(name_models(table, networks), part)
 
 
 def _member(path) -> int:

@@ -103,7 +103,7 @@ def _mapped(path: Path, count: int) -> np.memmap | None:
     """The copy, or None where it is missing or cut short."""
     try:
         cubes = np.load(path, mmap_mode="c")
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):  # the last where it is empty
         return None
     return cubes if cubes.shape == (count, PIXELS, len(BANDS)) and cubes.dtype == np.float16 else None
 
