@@ -68,7 +68,7 @@ def test_too_few_resamples_are_refused_in_words(table, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "column", "sentence"),
     [
-        ("t.csv", "z_spec,z_phot\n0.1,0.1\n", "zphot", "has no column 'zphot': did you mean 'z_phot'?"),
+        ("t.csv", "z_spec,z_phot\n0.1,0.1\n", "zphot", "has no column 'zphot', redshifts: did you mean 'z_phot'?"),
         (
             "t.csv",
             "z_spec,z_phot\n0.1,red\n",

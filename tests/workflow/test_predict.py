@@ -140,10 +140,13 @@ def test_members_disagree_where_their_redshifts_scatter_more_than_they_are_wide(
         ({"out": "there.parquet"}, "there.parquet exists already"),
         ({"positions": SMALL.drop(columns="ebv")}, "neither a column 'ebv' nor 'extinction_r', but the networks need"),
         ({"positions": SMALL.assign(ebv=-9999)}, "column 'ebv' .* 1 values .*, the first in row 1 \\(-9999\\)"),
-        ({"positions": SMALL.assign(dec=np.nan)}, "column 'dec' .* 1 values that are missing or no numbers, the first"),
+        (
+            {"positions": SMALL.assign(dec=np.nan)},
+            "column 'dec' .* 1 values that are missing or fill values, the first",
+        ),
         ({"positions": pd.concat([SMALL] * 2).assign(id=["a", 1])}, "carried into a parquet table .*column id"),
         ({"positions": SMALL.assign(z_phot=0.1)}, "has a column 'z_phot', as the output has: rename it"),
-        ({"positions": SMALL.assign(dec=91)}, "dec in -90 to 90"),
+        ({"positions": SMALL.assign(dec=91)}, "declinations lie in -90 to 90 degrees"),
         ({"frames": "."}, "holds no corrected frame"),
     ],
 )

@@ -11,7 +11,7 @@ SRC = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SRC)
 os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
-from sdss_photoz.config import AT_PREDICTION, check, with_types
+from sdss_photoz.config import AT_PREDICTION, check, read_yaml, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.demand import (
@@ -24,6 +24,8 @@ from sdss_photoz.training.demand import (
 
 update_config(config, with_types(workflow.config_settings.config))
 try:
+    for file in workflow.configfiles:  # which Snakemake reads without a word about keys that stand twice
+        read_yaml(file)
     CONFIG = check(config)
 except UserError as error:
     raise SystemExit(f"Configuration: {error}") from None
