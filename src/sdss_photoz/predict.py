@@ -206,7 +206,7 @@ def _check_output(out: Path) -> None:
 
 
 def _typed(positions: pd.DataFrame) -> pd.DataFrame:
-    """The table as it will stand in the output: the columns that are needed as numbers, identifiers to the last digit."""
+    """The table as it will stand in the output: needed columns as numbers, identifiers to the last digit."""
     for column in ("ra", "dec"):
         _all_measured(positions, column)
     positions = positions.reset_index(drop=True)

@@ -131,6 +131,9 @@ def test_an_answer_is_the_same_after_it_was_printed_and_read():
         b"a,b\n1,2\n3,4,5\n",
         b"\x1f\x8b\x08\x00binary",
         b'a,b\n1,"2\n',
+        b"a,b\n1,2,\n3,4,\n",
+        b"z,z\n1,2\n",
+        b"Service unavailable\n",
     ],
 )
 def test_what_is_no_table_is_refused(body):

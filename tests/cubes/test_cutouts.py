@@ -110,6 +110,56 @@ def test_missing_position_is_a_row_of_nan_beside_the_others(tmp_path, write_fram
     assert group["object_id"][:].tolist() == [9, 8, 7, 6, 2**60]
 
 
+IDENTIFIED = {
+    "objID": ("objID", ["1237646587172782081", "1237646587172782082"], [1237646587172782081, 1237646587172782082]),
+    "above 2**63": ("specObjID", ["14126741881526460416", "7"], [14126741881526460416, 7]),
+    "text": ("object_id", ["SDSS J0233-0009", "0266"], ["SDSS J0233-0009", "0266"]),
+}
+
+
+@pytest.mark.parametrize(("column", "given", "kept"), IDENTIFIED.values(), ids=IDENTIFIED)
+def test_identifiers_come_into_the_store_to_the_last_digit(tmp_path, write_frame, capsys, column, given, kept):
+    folder = write_frame(tmp_path / "mirror" / "frame-r-000094-1-0011.fits", 1.0).parent
+    table = write(tmp_path / "positions.csv", [(180.0, 30.0), (np.nan, np.nan)], **{column: given})
+    out = tmp_path / "cubes.zarr"
+    assert main(["cutouts", table, "--frames", str(folder), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"object_id is its {column}\n" in said
+    assert "without a position: ra has no value in 1\n" in said
+    assert open_store(out)["object_id"][:].tolist() == kept
+    assert main(["verify", str(out)]) == 0
+
+
+def test_rows_are_numbered_only_where_nothing_identifies_them_and_that_is_said(tmp_path, write_frame, capsys):
+    folder = write_frame(tmp_path / "mirror" / "frame-r-000094-1-0011.fits", 1.0).parent
+    table = write(tmp_path / "positions.csv", [(180.0, 30.0), (180.0, -9999)])
+    assert main(["cutouts", table, "--frames", str(folder), "--out", str(tmp_path / "cubes.zarr")]) == 0
+    said = capsys.readouterr().out
+    assert "object_id is the numbers of the rows, for no column is called so, objID or the like" in said
+    assert "without a position: dec is -9999 in 1" in said
+    assert open_store(tmp_path / "cubes.zarr")["object_id"][:].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["1237646587172782081", ""], "column 'objID' .* has no identifier in row 2 \\(1 of 2 rows\\)"),
+        (["1.23766E+18", "1.23766E+18"], "column 'objID' .* is 1.23766E\\+18, .* in row 1: its last digits are lost"),
+        ([1.237646587172782e18, np.nan], "is 1.2376465871727821e\\+18, a floating point number"),
+    ],
+)
+def test_identifiers_that_are_missing_or_rounded_are_refused_by_row(tmp_path, given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        cutouts(pd.DataFrame({"objID": given, "ra": 1.0, "dec": 1.0}), tmp_path, tmp_path / "cubes.zarr")
+
+
+def test_a_comma_at_the_end_of_rows_moves_no_position(tmp_path, folder, capsys):
+    table = tmp_path / "p.csv"
+    table.write_text("ra,dec,z\n38.35503888,-0.15572588,0.085529,\n")
+    assert main(["cutouts", str(table), "--frames", str(folder), "--out", str(tmp_path / "cubes.zarr")]) == 1
+    assert "row 1 has 4 values, the header 3 names" in capsys.readouterr().err
+
+
 def test_columns_of_nan_in_a_frame_are_missing_pixels_and_another_frame_fills_them(tmp_path, write_frame):
     """Two frames of one sky, North up; columns 1020 to 1022 of the first are NaN."""
     image = np.full(FRAME_SHAPE, 2.0, "f4")
