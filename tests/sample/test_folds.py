@@ -187,7 +187,8 @@ REGIONS = {
 def test_a_region_is_one_box_in_the_query_the_folds_and_the_plan(box):
     """Positions all over the sky, on the bounds, and a hair (1e-7 degrees) to both sides of them."""
     region = Region(**box)
-    hairs = np.outer([*region.ra, *(round(bound, 6) for bound in region.ra)], np.ones(3)) + [-1e-7, 0, 1e-7]
+    bounds = np.array([*region.ra, *(round(bound, 6) for bound in region.ra)])
+    hairs = bounds[:, np.newaxis] + np.array([-1e-7, 0, 1e-7])
     ra = np.concatenate([hairs.ravel(), np.random.default_rng(5).uniform(-360, 360, 100_000)]) % 360
     dec = np.concatenate([np.full(hairs.size, np.mean(region.dec)), np.degrees(np.arcsin(np.linspace(-1, 1, 100_000)))])
     sky = pd.DataFrame({"ra": ra, "dec": dec})
