@@ -38,7 +38,9 @@ rule all:
         report=f"{RUN}/report/index.html",
 
 
+# Only where Snakemake was typed, not in its jobs.
 onstart:
+    write_plan(CONFIG, VERSION)
     keep_outputs()
 
 

@@ -122,7 +122,7 @@ def main():
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.measure:
-        print(json.dumps(measure(words.measure[0], Path(words.measure[1]))))
+        print(json.dumps(measure(words.measure[0], Path(words.measure[1])), allow_nan=False))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = words.folder or Path(scratch)
@@ -132,7 +132,7 @@ def main():
             fields = make_fields(rng)
             fields.to_parquet(folder / "fields.parquet", index=False)
             make_galaxies(fields, rng).to_parquet(folder / "galaxies.parquet", index=False)
-        print(json.dumps({what: measured(what, folder) for what in ("all", "chunk")}, indent=1))
+        print(json.dumps({what: measured(what, folder) for what in ("all", "chunk")}, indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

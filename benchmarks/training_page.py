@@ -78,7 +78,7 @@ def keep(path: Path, tables: dict[str, list[dict]], place: str, about: str, opti
     ]
     order = list(TITLES)
     records.sort(key=lambda record: (record["place"] == "CPU", record["place"], order.index(record["name"])))
-    path.write_text(json.dumps(records, indent=1) + "\n")
+    path.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
     return records
 
 

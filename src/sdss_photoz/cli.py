@@ -61,7 +61,7 @@ def print_schema(_) -> None:
     """Print the JSON schema of the configuration."""
     from sdss_photoz.config import json_schema
 
-    print(json.dumps(json_schema(), indent=1))
+    print(json.dumps(json_schema(), indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

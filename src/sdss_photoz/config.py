@@ -5,15 +5,26 @@ the stages that use it) or *how* (places, speed, devices: a change of it reruns 
 """
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sdss_photoz.errors import UserError
 
 SAS = "https://data.sdss.org/sas"
+Degrees = Annotated[float, Strict()]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 
 
@@ -125,12 +136,78 @@ class Embedded(Block):
 
 
 class Region(Block):
-    """A box on the sky."""
+    """A box on the sky: the one that the queries ask for, that folds are dealt by and that a plan measures."""
 
-    ra: tuple[float, float] = what((0.0, 360.0), "First and last right ascension (degrees); may run through 0.")
-    dec: tuple[float, float] = what((-90.0, 90.0), "First and last declination (degrees).")
+    ra: tuple[Degrees, Degrees] = what(
+        (0.0, 360.0), "First and last right ascension (degrees, -360 to 360); a first above the last runs through 0."
+    )
+    dec: tuple[Degrees, Degrees] = what((-90.0, 90.0), "First and last declination (degrees, -90 to 90).")
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    @field_validator("ra", "dec")
+    @classmethod
+    def _on_the_sky(cls, bounds, field):
+        key, (first, last) = field.field_name, bounds
+        limit, degree = (360, 240) if key == "ra" else (90, 3600)  # seconds of time, or of arc, in a degree
+        for value in bounds:
+            if not abs(value) <= limit:
+                hint = ""
+                if 3600 <= abs(value) <= limit * degree and value % 1 == 0:
+                    hint = f" (YAML reads {_sexagesimal(value)} as {value:g}: it is {value / degree:.9g})"
+                raise ValueError(f"degrees, {-limit} to {limit}{hint}")
+        if key == "dec" and not first < last:
+            raise ValueError("first and last in this order: the first below the last")
+        if key == "ra" and (last - first > 360 or last - first in (0, -360, -720)):
+            raise ValueError("first and last of a box wider than 0 and at most 360 degrees")
+        return bounds
+
+    @property
+    def width(self) -> float:
+        """Degrees of right ascension, at most 360."""
+        (first, last), _ = self.box()
+        return last - first
+
+    def box(self, margin: float = 0.0) -> tuple[tuple[float, float], tuple[float, float]]:
+        """First and last right ascension and declination (degrees) of the box, widened by degrees on the sky.
+
+        Right ascension starts in [0, 360) and may end beyond 360; all of the circle is (0, 360). Six decimals, 0.004
+        arcsec, which are those of the queries.
+        """
+        low, high = max(self.dec[0] - margin, -90.0), min(self.dec[1] + margin, 90.0)
+        widened = margin / max(math.cos(math.radians(max(abs(low), abs(high)))), 1e-9)
+        first, last = self.ra
+        wide = ((last - first) % 360 or 360.0) + 2 * widened
+        across = (0.0, 360.0) if wide >= 360 else ((first - widened) % 360, (first - widened) % 360 + wide)
+        return tuple(round(bound, 6) for bound in across), (round(low, 6), round(high, 6))
+
+    def contains(self, ra, dec, margin: float = 0.0):
+        """Whether positions lie in the box, its edges included.
+
+        Parameters
+        ----------
+        ra, dec : ndarray or Series (position,)
+            Degrees.
+        margin : float
+            Degrees on the sky by which the box is widened.
+
+        Returns
+        -------
+        ndarray or Series of bool
+        """
+        (first, last), (low, high) = self.box(margin)
+        ra = ra % 360
+        if last - first >= 360:
+            between = ra >= 0
+        else:
+            between = (ra >= first) & (ra <= last) if last < 360 else (ra >= first) | (ra <= round(last % 360, 6))
+        return between & (dec >= low) & (dec <= high)
+
+
+def _sexagesimal(seconds: float) -> str:
+    """What YAML 1.1 reads as this whole number: hours or degrees, minutes, seconds."""
+    whole = round(abs(seconds))
+    return f"{'-' if seconds < 0 else ''}{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 class Sample(Block):
@@ -475,13 +552,55 @@ def load(path) -> Config:
     UserError
         Where the file is missing, is not YAML, or holds a wrong key or value.
     """
+    return check(read_yaml(path) or {})
+
+
+def read_yaml(path) -> Any:
+    """Read a YAML file, but refuse it where YAML would lose or alter something in silence.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be read or is not YAML, a key stands twice in one block (YAML keeps the last), or a number
+        has colons (YAML 1.1 reads 12:30:00 as 45000).
+    """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _refuse_lost(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        return yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a configuration file.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return check(values or {})
+
+
+def _refuse_lost(node, path, place="", above=()):
+    """Refuse keys that stand twice in a block, and numbers with colons, at a node of a YAML file and all below it."""
+    if node is None or node in above:  # an alias of what it lies in
+        return
+    inside = []
+    if isinstance(node, yaml.MappingNode):
+        lines = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise UserError(
+                    f"{path}: {place}{name} stands twice, in lines {lines[name]} and {line}, and the first would be "
+                    "lost: join them."
+                )
+            lines[name] = line
+            inside.append((value, f"{place}{name}."))
+    elif isinstance(node, yaml.SequenceNode):
+        inside = [(item, place) for item in node.value]
+    elif ":" in node.value and node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+        number = yaml.safe_load(node.value)
+        raise UserError(
+            f"{path}: {place.rstrip('.')} in line {node.start_mark.line + 1} is {node.value}, which YAML reads as "
+            f"{number:g}: write degrees, for right ascension -360 to 360 ({node.value} is {number / 240:.9g}), for "
+            f"declination -90 to 90 ({node.value} is {number / 3600:.9g})."
+        )
+    for child, name in inside:
+        _refuse_lost(child, path, name, (*above, node))
 
 
 def json_schema() -> dict:

@@ -101,7 +101,7 @@ def main(arguments) -> None:
         arguments.tflops,
     )
     found = plan(config, means)
-    print(json.dumps(found, indent=1) if arguments.json else as_text(found))
+    print(json.dumps(found, indent=1, allow_nan=False) if arguments.json else as_text(found))
 
 
 def plan(config, means: Means) -> dict:
@@ -184,22 +184,16 @@ def _expected_galaxies(config):
 
 def box_area(region) -> float:
     """Area of a box on the sky (square degrees)."""
-    if region.dec[0] >= region.dec[1]:
-        raise UserError(f"a region has dec {list(region.dec)}, but the first must be below the second.")
     south, north = np.radians(region.dec)
-    return float(_width(region) * np.degrees(np.sin(north) - np.sin(south)))
+    return float(region.width * np.degrees(np.sin(north) - np.sin(south)))
 
 
 def border(region) -> float:
     """By how much the fields that reach into a box cover more sky than the box."""
     height = region.dec[1] - region.dec[0]
     width = box_area(region) / height
-    whole_circle = _width(region) == 360
+    whole_circle = region.width == 360
     return (1 + FIELD / height) * (1.0 if whole_circle else 1 + FIELD / width)
-
-
-def _width(region):
-    return 360.0 if region.ra[1] - region.ra[0] >= 360 else (region.ra[1] - region.ra[0]) % 360
 
 
 def _data_stages(config, extent, means):

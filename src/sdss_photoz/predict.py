@@ -1,7 +1,8 @@
 """Redshifts of galaxies without spectra, by the networks of a finished run.
 
-RUN is the run's results folder, results/<run>. POSITIONS is a CSV or parquet table with columns ra, dec (degrees) and
-ebv (E(B-V), mag) or extinction_r (mag), of which E(B-V) is then a 2.285th. Cubes are cut from the frames in MIRROR as
+RUN is the run's results folder, results/<run>. POSITIONS is a table (CSV and other delimited text, parquet, FITS,
+VOTable, ECSV) with columns ra, dec (degrees) and ebv (E(B-V), mag) or extinction_r (mag), of which E(B-V) is then a
+2.285th. Cubes are cut from the frames in MIRROR as
 `sdss-photoz cutouts` does; every network of every fold of the trial sees each of them. The parquet table TABLE has all
 columns of POSITIONS, redshifts, flags and distributions: docs/evaluation.md names them.
 """
@@ -19,9 +20,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import nn
 
-from sdss_photoz import files
+from sdss_photoz import files, tables
 from sdss_photoz.config import Cubes
-from sdss_photoz.cubes.cutouts import cutouts, read_positions
+from sdss_photoz.cubes.cutouts import cutouts
 from sdss_photoz.cubes.store import load_cubes, open_store
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import domain, pdfs
@@ -36,6 +37,11 @@ from sdss_photoz.training.predict import PIECE, predict_cubes
 from sdss_photoz.training.stretch import stretch
 
 CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that a store does not tell
+NAME = "the table of positions"
+QUANTITIES = {  # of the columns that are needed, or used where they are there
+    **{"ra": tables.RA, "dec": tables.DEC, "ebv": tables.EBV, "extinction_r": tables.EXTINCTION},
+    domain.PETROSIAN: tables.MAGNITUDE,
+}
 PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
 FLAGS = [*domain.FLAGS, "members_disagree", "neighbour", "in_training"]
 
@@ -75,7 +81,7 @@ class Ensemble(NamedTuple):
 def add_arguments(parser) -> None:
     """Add the words of ``sdss-photoz predict`` to an argparse parser."""
     parser.add_argument("run", metavar="RUN", help="results folder of a finished run, results/<run>")
-    parser.add_argument("positions", metavar="POSITIONS", help="CSV or parquet table with ra, dec, and ebv")
+    parser.add_argument("positions", metavar="POSITIONS", help="table with ra, dec, and ebv")
     parser.add_argument("--frames", required=True, metavar="MIRROR", help="folder that holds corrected frames")
     parser.add_argument("--out", required=True, metavar="TABLE", help="parquet table to write; must not exist")
     parser.add_argument("--trial", help="trial of the run (default: the only one)")
@@ -93,7 +99,7 @@ def add_arguments(parser) -> None:
 def main(arguments) -> None:
     """Run ``sdss-photoz predict``."""
     options = {key: getattr(arguments, key) for key in ("trial", "threads", "device", "symmetry_averaging", *CUT_AS)}
-    positions = read_positions(arguments.positions)
+    positions = tables.read(arguments.positions)
     table = predict(arguments.run, positions, arguments.frames, arguments.out, **options)
     known = table["has_frames"]
     counts = ", ".join(f"{flag} {np.count_nonzero(table[flag] & known)}" for flag in FLAGS)
@@ -102,6 +108,8 @@ def main(arguments) -> None:
         f"{arguments.out}: {np.count_nonzero(known)} redshifts; {counts}, partly covered {partial}; "
         f"{np.count_nonzero(~known)} positions lack a frame in some band and have none"
     )
+    if domain.PETROSIAN in table and (missing := tables.measured(table, domain.PETROSIAN, tables.MAGNITUDE).missing):
+        print(f"{tables.said(domain.PETROSIAN, missing)}: there outside_r is by the flux of the cube")
 
 
 def predict(
@@ -125,7 +133,8 @@ def predict(
         Results folder of the run.
     positions : DataFrame
         ra, dec (degrees); ebv or extinction_r (mag); dered_petro_r (mag), where there is one, decides ``outside_r``.
-        All columns are carried into the output.
+        All columns are carried into the output: those named here as numbers, those of identifiers
+        (`tables.IDENTIFIERS`) to the last digit, others as they are.
     frames : str or Path
         Folder of corrected frames, as for :func:`sdss_photoz.cubes.cutouts.cutouts`.
     out : str or Path
@@ -154,7 +163,7 @@ def predict(
     """
     out = Path(out)
     _check_output(out)
-    _check_columns(positions)
+    positions = _typed(positions)
     ebv = reddening(positions)
     trial = find_trial(run, trial)
     ensemble = load_ensemble(trial.models)
@@ -170,13 +179,15 @@ def predict(
         with claim(device) as place, cpu_threads(threads), numerics(place, torch.float32), full:
             found, pdf = _look_at_cubes(store, ebv, depth, ensemble, place, symmetry_averaging)
     ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
-    petrosian = pd.to_numeric(positions[domain.PETROSIAN], errors="coerce") if domain.PETROSIAN in positions else None
+    petrosian = None
+    if domain.PETROSIAN in positions:
+        petrosian = tables.measured(positions, domain.PETROSIAN, tables.MAGNITUDE, NAME).values
     flags = domain.outside(found[limits.columns.intersection(found.columns)], limits, petrosian)
     flags["members_disagree"] = found["members_disagree"]
     flags["neighbour"] = found["brighter_beside"] | has_position_beside(ra, dec)
     flags["in_training"] = _near(ra, dec, trial.trained)
     parts = [found[PREDICTED], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
-    table = pd.concat([positions.reset_index(drop=True), *parts], axis=1)
+    table = pd.concat([positions, *parts], axis=1)
     column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), ensemble.bins)
     written = pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column)
     with files.full_disk_said(lambda why: files.no_room(out, f"the table {out.name}", why)), files.whole(out) as part:
@@ -191,8 +202,17 @@ def _check_output(out: Path) -> None:
         raise UserError(f"{out} exists already: give another --out, or remove it first.")
 
 
-def _check_columns(positions: pd.DataFrame) -> None:
-    _check_numbers(positions, ["ra", "dec"])
+def _typed(positions: pd.DataFrame) -> pd.DataFrame:
+    """The table as it will stand in the output: needed columns as numbers, identifiers to the last digit."""
+    for column in ("ra", "dec"):
+        _all_measured(positions, column)
+    positions = positions.reset_index(drop=True)
+    for column in filter(positions.__contains__, QUANTITIES):
+        if positions[column].dtype.kind not in "iuf":
+            positions[column] = tables.numbers(positions, column, QUANTITIES[column], NAME)
+    for column in positions:
+        if str(column).lower() in tables.IDENTIFIERS:
+            positions[column] = tables.identifiers(positions, column, NAME)
     try:
         pa.Table.from_pandas(positions, preserve_index=False)  # not found out after hours
     except (pa.ArrowException, ValueError) as error:
@@ -200,19 +220,19 @@ def _check_columns(positions: pd.DataFrame) -> None:
             f"the table of positions cannot be carried into a parquet table ({' '.join(str(error).split())}): give "
             "columns of different names, each with values of one kind."
         ) from None
+    return positions
 
 
-def _check_numbers(positions: pd.DataFrame, columns, least: float = -np.inf) -> None:
-    """Refuse values that are no numbers, or below the least: rows are counted from 1."""
-    for column in columns:
-        values = pd.to_numeric(positions[column], errors="coerce").to_numpy(np.float64)
-        bad = np.flatnonzero(~(np.isfinite(values) & (values >= least)))
-        if bad.size:
-            raise UserError(
-                f"column {column!r} of the table of positions holds {bad.size} values that are missing"
-                f"{', negative' if least == 0 else ''} or no numbers, the first in row {bad[0] + 1} "
-                f"({positions[column].iloc[bad[0]]}): correct or drop those rows."
-            )
+def _all_measured(positions: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of numbers, (position,) float64, refused where one is missing: rows are counted from 1."""
+    values = tables.measured(positions, column, QUANTITIES[column], NAME).values
+    bad = np.flatnonzero(np.isnan(values))
+    if bad.size:
+        raise UserError(
+            f"column {column!r} of {NAME} holds {bad.size} values that are missing or fill values, the first in row "
+            f"{bad[0] + 1} ({positions[column].iloc[bad[0]]}): correct or drop those rows."
+        )
+    return values
 
 
 def reddening(positions: pd.DataFrame) -> np.ndarray:
@@ -225,8 +245,7 @@ def reddening(positions: pd.DataFrame) -> np.ndarray:
     """
     for column, unit in (("ebv", 1.0), ("extinction_r", EXTINCTION_PER_EBV["r"])):
         if column in positions:
-            _check_numbers(positions, [column], least=0)
-            return (pd.to_numeric(positions[column]) / unit).to_numpy(np.float64)
+            return _all_measured(positions, column) / unit
     raise UserError(
         "the table of positions has neither a column 'ebv' nor 'extinction_r', but the networks need the reddening of "
         f"each galaxy: add E(B-V) in mag, or the extinction in r, of which it is a {EXTINCTION_PER_EBV['r']}th."

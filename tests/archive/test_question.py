@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdss_photoz.archive.question import FIELD_RADIUS, ask_for, box, check_answer, forget, read_answer, state_folder
+from sdss_photoz.archive.question import FIELD_RADIUS, ask_for, check_answer, forget, read_answer, state_folder
 from sdss_photoz.config import Archive, Region
 from sdss_photoz.embedded import answer
 from sdss_photoz.errors import UserError
@@ -15,7 +15,7 @@ REGIONS = {
     "a box": Region(ra=(150.0, 160.0), dec=(-5.0, 5.0)),
     "through right ascension 0": Region(ra=(350.0, 10.0), dec=(-1.0, 1.0)),
     "written below 0": Region(ra=(-10.0, 10.0), dec=(-1.0, 1.0)),
-    "written beyond 360": Region(ra=(350.0, 370.0), dec=(-1.0, 1.0)),
+    "more than half, through 0": Region(ra=(-200.0, 10.0), dec=(-1.0, 1.0)),
     "ends at 360": Region(ra=(330.0, 360.0), dec=(20.0, 30.0)),
     "near the pole": Region(ra=(10.0, 20.0), dec=(85.0, 89.0)),
     "to the pole": Region(ra=(10.0, 20.0), dec=(80.0, 90.0)),
@@ -68,9 +68,9 @@ def test_fields_of_a_region_have_their_centre_no_farther_than_a_field_reaches(wh
 
 
 def test_a_box_is_widened_in_degrees_on_the_sky():
-    assert box(Region(ra=(10.0, 20.0), dec=(0.0, 59.8)), FIELD_RADIUS)[0] == pytest.approx((9.6, 20.4))
-    assert box(Region(ra=(0.1, 20.0), dec=(0.0, 0.0)), 0.2)[0] == pytest.approx((359.9, 380.2), abs=1e-5)
-    assert box(Region(ra=(10.0, 20.0), dec=(80.0, 90.0)), 0.2) == ((0.0, 360.0), (79.8, 90.0))
+    assert Region(ra=(10.0, 20.0), dec=(0.0, 59.8)).box(FIELD_RADIUS)[0] == pytest.approx((9.6, 20.4))
+    assert Region(ra=(0.1, 20.0), dec=(-0.01, 0.01)).box(0.2)[0] == pytest.approx((359.9, 380.2), abs=1e-5)
+    assert Region(ra=(10.0, 20.0), dec=(80.0, 90.0)).box(0.2) == ((0.0, 360.0), (79.8, 90.0))
 
 
 def test_without_a_region_the_whole_query_is_asked():
@@ -131,6 +131,9 @@ def test_an_answer_is_the_same_after_it_was_printed_and_read():
         b"a,b\n1,2\n3,4,5\n",
         b"\x1f\x8b\x08\x00binary",
         b'a,b\n1,"2\n',
+        b"a,b\n1,2,\n3,4,\n",
+        b"z,z\n1,2\n",
+        b"Service unavailable\n",
     ],
 )
 def test_what_is_no_table_is_refused(body):

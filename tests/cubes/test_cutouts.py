@@ -115,6 +115,56 @@ def test_missing_position_is_a_row_of_nan_beside_the_others(tmp_path, write_fram
     assert group["object_id"][:].tolist() == [9, 8, 7, 6, 2**60]
 
 
+IDENTIFIED = {
+    "objID": ("objID", ["1237646587172782081", "1237646587172782082"], [1237646587172782081, 1237646587172782082]),
+    "above 2**63": ("specObjID", ["14126741881526460416", "7"], [14126741881526460416, 7]),
+    "text": ("object_id", ["SDSS J0233-0009", "0266"], ["SDSS J0233-0009", "0266"]),
+}
+
+
+@pytest.mark.parametrize(("column", "given", "kept"), IDENTIFIED.values(), ids=IDENTIFIED)
+def test_identifiers_come_into_the_store_to_the_last_digit(tmp_path, write_frame, capsys, column, given, kept):
+    folder = write_frame(tmp_path / "mirror" / "frame-r-000094-1-0011.fits", 1.0).parent
+    table = write(tmp_path / "positions.csv", [(180.0, 30.0), (np.nan, np.nan)], **{column: given})
+    out = tmp_path / "cubes.zarr"
+    assert main(["cutouts", table, "--frames", str(folder), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"object_id is its {column}\n" in said
+    assert "without a position: ra has no value in 1\n" in said
+    assert open_store(out)["object_id"][:].tolist() == kept
+    assert main(["verify", str(out)]) == 0
+
+
+def test_rows_are_numbered_only_where_nothing_identifies_them_and_that_is_said(tmp_path, write_frame, capsys):
+    folder = write_frame(tmp_path / "mirror" / "frame-r-000094-1-0011.fits", 1.0).parent
+    table = write(tmp_path / "positions.csv", [(180.0, 30.0), (180.0, -9999)])
+    assert main(["cutouts", table, "--frames", str(folder), "--out", str(tmp_path / "cubes.zarr")]) == 0
+    said = capsys.readouterr().out
+    assert "object_id is the numbers of the rows, for no column is called so, objID or the like" in said
+    assert "without a position: dec is -9999 in 1" in said
+    assert open_store(tmp_path / "cubes.zarr")["object_id"][:].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["1237646587172782081", ""], "column 'objID' .* has no identifier in row 2 \\(1 of 2 rows\\)"),
+        (["1.23766E+18", "1.23766E+18"], "column 'objID' .* is 1.23766E\\+18, .* in row 1: its last digits are lost"),
+        ([1.237646587172782e18, np.nan], "is 1.2376465871727821e\\+18, a floating point number"),
+    ],
+)
+def test_identifiers_that_are_missing_or_rounded_are_refused_by_row(tmp_path, given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        cutouts(pd.DataFrame({"objID": given, "ra": 1.0, "dec": 1.0}), tmp_path, tmp_path / "cubes.zarr")
+
+
+def test_a_comma_at_the_end_of_rows_moves_no_position(tmp_path, folder, capsys):
+    table = tmp_path / "p.csv"
+    table.write_text("ra,dec,z\n38.35503888,-0.15572588,0.085529,\n")
+    assert main(["cutouts", str(table), "--frames", str(folder), "--out", str(tmp_path / "cubes.zarr")]) == 1
+    assert "row 1 has 4 values, the header 3 names" in capsys.readouterr().err
+
+
 def test_columns_of_nan_in_a_frame_are_missing_pixels_and_another_frame_fills_them(tmp_path, write_frame):
     """Two frames of one sky, North up; columns 1020 to 1022 of the first are NaN."""
     image = np.full(FRAME_SHAPE, 2.0, "f4")
@@ -300,10 +350,16 @@ def test_output_that_exists_is_refused_and_untouched(tmp_path, folder, capsys):
 
 BAD_POSITIONS = {
     "all NaN": ([(np.nan, 0.0), (1.0, np.nan)], "no position: ra or dec is missing in each of its 2 rows"),
-    "right ascension": ([GALAXY, (398.4, 0.0)], r"1 of 2 positions are none, the first in row 2 \(ra 398.4"),
-    "infinity": ([(10.0, -np.inf)], "dec -inf"),
-    "declination": ([(10.0, 91.0), (10.0, -95.0)], r"2 of 2 positions are none, the first in row 1 \(ra 10.0, dec 91"),
-    "text": ([("here", 1.0)], "ra here"),
+    "right ascension": (
+        [GALAXY, (398.4, 0.0)],
+        "'ra' .* is 398.4 in row 2, but right ascensions lie in -360 to 360 degrees",
+    ),
+    "infinity": ([(10.0, -np.inf)], "no position"),
+    "declination": (
+        [(10.0, 91.0), (10.0, -95.0)],
+        r"'dec' .* is 91 in row 1, but declinations lie in -90 to 90 .*2 of 2",
+    ),
+    "text": ([("here", 1.0)], "'ra' .* holds text, 'here' in row 1, but right ascensions are numbers"),
     "none": ([], "empty"),
 }
 
@@ -325,18 +381,16 @@ def test_table_without_a_column_is_refused_from_python_too(tmp_path, column):
 def test_bad_tables_and_folders_are_named(tmp_path, folder, capsys):
     frames = ["--frames", str(folder), "--out", str(tmp_path / "cubes.zarr")]
     cases = [
-        ([str(tmp_path / "none.csv"), *frames], "none.csv cannot be read"),
+        ([str(tmp_path / "none.csv"), *frames], "none.csv does not exist"),
         ([write(tmp_path / "a.csv", [GALAXY]), "--frames", str(tmp_path / "no"), *frames[2:]], "is not a folder"),
         ([write(tmp_path / "b.csv", [GALAXY]), "--frames", str(tmp_path / "e"), *frames[2:]], "no corrected frame"),
     ]
     (tmp_path / "e").mkdir()
     (tmp_path / "c.csv").write_text("RA,DEC\n1,2\n")
-    cases.append(
-        ([str(tmp_path / "c.csv"), *frames], "no column 'ra': it needs ra and dec in degrees, and has RA, DEC")
-    )
+    cases.append(([str(tmp_path / "c.csv"), *frames], "no column 'ra', right ascensions: did you mean 'RA'?"))
     cases.append(([write(tmp_path / "a.csv", [GALAXY]), *frames, "--threads", "0"], "--threads is 0"))
     (tmp_path / "d.parquet").write_text("not parquet")
-    cases.append(([str(tmp_path / "d.parquet"), *frames], "d.parquet cannot be read as a table"))
+    cases.append(([str(tmp_path / "d.parquet"), *frames], "d.parquet cannot be read as a parquet table"))
     for words, sentence in cases:
         assert main(["cutouts", *words]) == 1
         assert sentence in capsys.readouterr().err

@@ -58,6 +58,68 @@ def test_rows_without_a_redshift_are_counted(table, tmp_path, capsys):
     assert (found["n"], found["missing"]) == (395, 5)
 
 
+SENTINELS = {  # a table as programs of the field write it: what is missing, and the bias of the rest
+    "SDSS": ("0.10,0.101\n0.20,0.201\n0.30,0.299\n0.15,-9999\n", 3, 0.000324398, {"z_phot": {"-9999": 1}}),
+    "LePhare": (
+        "0.10,0.101\n0.20,0.201\n" + 3 * "-99.9,-99.9\n",
+        2,
+        0.000871212,
+        {"z_spec": {"-99.9": 3}, "z_phot": {"-99.9": 3}},
+    ),
+    "EAZY": ("0.10,0.101\n0.20,0.201\n0.30,0.299\n-1,0.25\n", 3, 0.000324398, {"z_spec": {"-1": 1}}),
+    "several": (
+        "0.10,0.101\n0.20,0.201\n0.30,0.299\n,0.1\n0.1,-9\n0.1,inf\n0.1,nan\n0.1,99\n",
+        3,
+        0.000324398,
+        {"z_spec": {"no value": 1}, "z_phot": {"no value": 1, "-9": 1, "99": 1, "inf": 1}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "n", "bias", "missing"), SENTINELS.values(), ids=SENTINELS)
+def test_a_fill_value_is_no_redshift_and_is_counted_on_the_terminal_and_in_json(
+    tmp_path, capsys, rows, n, bias, missing
+):
+    (tmp_path / "t.csv").write_text("z_spec,z_phot\n" + rows)
+    assert main(["evaluate", str(tmp_path / "t.csv"), "--z-spec", "z_spec", "--z-phot", "z_phot"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out, parse_constant=pytest.fail)  # of NaN and Infinity
+    assert found["bias"] == pytest.approx(bias, abs=1e-9)
+    assert (found["n"], found["missing"]) == (n, rows.count("\n") - n)
+    assert found["missing_values"] == missing
+    assert f"{found['missing']} of {rows.count(chr(10))} rows are left out: " in err
+    for column, marks in missing.items():
+        assert all(f"{mark} in {count}" in err.split(column, 1)[1] for mark, count in marks.items())
+
+
+def test_a_row_without_a_position_is_scored_and_lies_in_no_sky_cell(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("ra,dec,z,p\n10.1,1.0,0.10,0.101\n12.1,1.0,0.20,0.201\n14.1,-9999,0.30,0.299\n")
+    found = _scores(capsys, tmp_path / "t.csv", "--z-spec", "z", "--z-phot", "p")
+    assert found["bias"] == pytest.approx(0.000324398, abs=1e-9)
+    assert (found["n"], found["missing"], found["without_position"]) == (3, 0, 1)
+    assert found["resampled"] == "2 sky cells of nside 64 and 1 rows without a position"
+
+
+def test_an_error_that_cannot_be_known_is_null_and_says_why(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("ra,dec,z,p\n10.1,1.0,0.10,0.101\n10.1,1.0,0.20,0.201\n")
+    found = _scores(capsys, tmp_path / "t.csv", "--z-spec", "z", "--z-phot", "p")
+    assert found["errors"] == {"bias": None, "sigma_mad": None, "outliers": None}
+    assert found["resampled"] == "nothing: all rows lie in one cell of nside 64"
+
+
+def test_a_comma_at_the_end_of_rows_shifts_no_column(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("z_spec,z_phot,zerr\n0.10,0.101,0.01,\n0.20,0.199,0.01,\n")
+    assert main(["evaluate", str(tmp_path / "t.csv"), "--z-spec", "z_spec", "--z-phot", "z_phot"]) == 1
+    assert "row 1 has 4 values, the header 3 names: '0.10,0.101,0.01,'" in capsys.readouterr().err
+
+
+def test_a_catalogue_of_lephare_is_scored_as_it_is(tmp_path, capsys):
+    rows = " 1  0.1010  1.2e+00  0.1000\n 2  0.2010  1.2e+00  0.2000\n 4  -99.9000  1.0e+09  0.1500\n"
+    (tmp_path / "lp.out").write_text("# PHOTOMETRIC REDSHIFT with OPTIONS\n# IDENT  Z_BEST  CHI_BEST  ZSPEC\n" + rows)
+    found = _scores(capsys, tmp_path / "lp.out", "--z-spec", "ZSPEC", "--z-phot", "Z_BEST")
+    assert (found["n"], found["missing_values"]) == (2, {"Z_BEST": {"-99.9": 1}})
+
+
 def test_too_few_resamples_are_refused_in_words(table, tmp_path, capsys):
     table.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SystemExit):
@@ -68,7 +130,7 @@ def test_too_few_resamples_are_refused_in_words(table, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "column", "sentence"),
     [
-        ("t.csv", "z_spec,z_phot\n0.1,0.1\n", "zphot", "has no column 'zphot': did you mean 'z_phot'?"),
+        ("t.csv", "z_spec,z_phot\n0.1,0.1\n", "zphot", "has no column 'zphot', redshifts: did you mean 'z_phot'?"),
         (
             "t.csv",
             "z_spec,z_phot\n0.1,red\n",

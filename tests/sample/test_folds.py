@@ -1,14 +1,17 @@
 """Folds follow from a hash: nothing leaks between training, validation and test."""
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdss_photoz.archive.question import ask_for
 from sdss_photoz.config import Folds, Region
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.folds import SKY_CELLS, assign_folds, draw
+from sdss_photoz.plan import box_area
+from sdss_photoz.sample.folds import SKY_CELLS, assign_folds, draw, in_region
 from sdss_photoz.sample.linking import linked, pairs_within
 
 
@@ -165,3 +168,36 @@ def test_a_fold_without_galaxies_is_one_sentence_that_names_the_key(n, folds, se
     regions = {"empty": Region(ra=(100.0, 110.0))}
     with pytest.raises(UserError, match=sentence):
         assign_folds(galaxies(n, clustered=0), Folds(**folds), regions)
+
+
+REGIONS = {
+    "a box": {"ra": [150, 160], "dec": [-5, 5]},
+    "through 0": {"ra": [350, 10]},
+    "written below 0": {"ra": [-50, 60]},
+    "from below 0 to 0": {"ra": [-50, 0], "dec": [0, 90]},
+    "all of it below 0": {"ra": [-60.5, -50.25]},
+    "to 360": {"ra": [330, 360]},
+    "most of the circle": {"ra": [-200, 10]},
+    "the whole circle from below 0": {"ra": [-180, 180], "dec": [10, 20]},
+    "more decimals than the query": {"ra": [12.34567891, 12.34567999], "dec": [-90, 90]},
+}
+
+
+@pytest.mark.parametrize("box", REGIONS.values(), ids=REGIONS)
+def test_a_region_is_one_box_in_the_query_the_folds_and_the_plan(box):
+    """Positions all over the sky, on the bounds, and a hair (1e-7 degrees) to both sides of them."""
+    region = Region(**box)
+    bounds = np.array([*region.ra, *(round(bound, 6) for bound in region.ra)])
+    hairs = bounds[:, np.newaxis] + np.array([-1e-7, 0, 1e-7])
+    ra = np.concatenate([hairs.ravel(), np.random.default_rng(5).uniform(-360, 360, 100_000)]) % 360
+    dec = np.concatenate([np.full(hairs.size, np.mean(region.dec)), np.degrees(np.arcsin(np.linspace(-1, 1, 100_000)))])
+    sky = pd.DataFrame({"ra": ra, "dec": dec})
+    condition = ask_for("galaxies", region).sql.removeprefix(ask_for("galaxies").sql)
+    with duckdb.connect() as connection:
+        asked = (
+            connection.execute(f"SELECT (TRUE {condition}) AS inside FROM sky po").fetchdf()["inside"].to_numpy(bool)
+        )
+    assert np.array_equal(in_region(sky, "box", {"box": region}), asked)
+    assert np.array_equal(in_region(sky, "not box", {"box": region}), ~asked)
+    share = asked[hairs.size :].mean()
+    assert box_area(region) / box_area(Region()) == pytest.approx(share, abs=0.004)

@@ -88,10 +88,10 @@ def test_the_written_network_is_that_of_the_best_epoch_where_later_ones_are_wors
     training.labels = training.labels[torch.from_numpy(np.random.default_rng(3).permutation(96))]
     outputs = tmp_path / "member-0.safetensors", tmp_path / "history.csv", tmp_path / ".checkpoint"
     settings = QUICK.model_copy(update={"epochs": 6, "learning_rate": 1e-2})
-    history = fit.train_member(training, validation, settings, 0, 0, *outputs)
+    history = fit.train_member(training, validation, settings, "images", 0, 0, *outputs)
     best = history["validation_loss"].idxmin()
     assert history["validation_loss"].iloc[-1] > history["validation_loss"][best] + 0.1
-    network = load_model(outputs[0], **architecture(settings))
+    network = load_models({FIRST: outputs[0]}, **architecture(settings))[FIRST]
     cubes, ebv, labels = validation.batch(torch.arange(64))
     with torch.no_grad():
         found = torch.nn.functional.cross_entropy(network(cubes, ebv), labels).item()

@@ -33,6 +33,21 @@ BAD = [
     ({"trials": {"a": {"training": {"epohcs": 2}}}}, ["trials.a.training.epohcs", "'epochs'"]),
     ({"trials": {"a": {"folds": {"train_in": "not s82"}}}}, ["trials.a.folds.train_in", "'not s82'", "regions"]),
     ({"regions": {"s82": {"ra": [0]}}}, ["regions.s82.ra"]),
+    (
+        {"regions": {"a": {"ra": [45000, 46800]}}},
+        ["regions.a.ra", "45000", "degrees, -360 to 360", "12:30:00", "187.5"],
+    ),
+    ({"regions": {"a": {"dec": [5400, 7200]}}}, ["regions.a.dec", "5400", "degrees, -90 to 90", "1:30:00", "is 1.5"]),
+    ({"regions": {"a": {"dec": [100, 120]}}}, ["regions.a.dec", "100", "degrees, -90 to 90"]),
+    ({"regions": {"a": {"dec": [10, -10]}}}, ["regions.a.dec", "the first below the last"]),
+    ({"regions": {"a": {"dec": [10, 10]}}}, ["regions.a.dec", "the first below the last"]),
+    ({"regions": {"a": {"dec": [float("nan"), 10]}}}, ["regions.a.dec", "degrees, -90 to 90"]),
+    ({"regions": {"a": {"ra": [0, float("inf")]}}}, ["regions.a.ra", "degrees, -360 to 360"]),
+    ({"regions": {"a": {"ra": [350, 370]}}}, ["regions.a.ra", "degrees, -360 to 360"]),
+    ({"regions": {"a": {"ra": [-200, 200]}}}, ["regions.a.ra", "at most 360"]),
+    ({"regions": {"a": {"ra": [10, 10]}}}, ["regions.a.ra", "wider than 0"]),
+    ({"regions": {"a": {"ra": ["10", "20"]}}}, ["regions.a.ra", "'10'", "valid number"]),
+    ({"regions": {"a": {"ra": [True, 20]}}}, ["regions.a.ra", "True", "valid number"]),
     ([], ["list", "mapping"]),
 ]
 
@@ -88,3 +103,49 @@ def test_a_how_key_and_a_key_at_its_default_are_absent_from_the_parameters():
 def test_a_trial_overrides_the_training_block_and_nothing_else():
     settings = config.check({"training": {"epochs": 3}, "trials": {"a": {"training": {"batch": 16}}}})
     assert settings.trial_training("a") == config.Training(epochs=3, batch=16)
+
+
+LOST = {
+    "a block": ("run: y3\ntraining: {epochs: 3}\ntraining: {batch: 64}\n", "training stands twice, in lines 2 and 3"),
+    "a key": ("training:\n  epochs: 3\n  batch: 64\n  epochs: 5\n", "training.epochs stands twice, in lines 2 and 4"),
+    "a key in a list": ("a:\n- {b: 1, b: 2}\n", "a.b stands twice, in lines 2 and 2"),
+    "hours": (
+        "regions: {tile: {ra: [12:30:00, 13:00:00]}}\n",
+        "regions.tile.ra in line 1 is 12:30:00, which YAML reads as 45000: write degrees, for right ascension -360 to "
+        "360 (12:30:00 is 187.5)",
+    ),
+    "hours and minutes, whose number is on the sky": (
+        "regions:\n  tile:\n    ra: [1:30, 2:30]\n",
+        "regions.tile.ra in line 3 is 1:30, which YAML reads as 90",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), LOST.values(), ids=LOST)
+def test_what_yaml_would_lose_or_alter_in_silence_is_refused_by_line(tmp_path, text, sentence):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError) as refusal:
+        config.load(tmp_path / "c.yaml")
+    assert f"{tmp_path / 'c.yaml'}: {sentence}" in str(refusal.value)
+
+
+def test_keys_of_other_blocks_aliases_and_times_in_quotes_are_nothing_of_the_kind(tmp_path):
+    text = "report: {title: '12:30:00'}\ntrials:\n  a: &t {members: 1, training: {epochs: 1}}\n  b: *t\n"
+    (tmp_path / "c.yaml").write_text(text)
+    found = config.load(tmp_path / "c.yaml")
+    assert (found.report.title, found.trials["b"].members) == ("12:30:00", 1)
+    (tmp_path / "c.yaml").write_text("&all a: *all\n" if False else "a: &x [*x]\n")
+    with pytest.raises(UserError, match="a is not a key"):
+        config.load(tmp_path / "c.yaml")
+
+
+def test_snakemake_refuses_a_repeated_block_in_each_of_its_files(tmp_path, root):
+    (tmp_path / "first.yaml").write_text("run: y3\n")
+    (tmp_path / "second.yaml").write_text(LOST["a block"][0])
+    words = ["-n", "--configfile", tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", *map(str, words)], capture_output=True, text=True, cwd=root
+    )
+    assert run.returncode == 1
+    assert f"{tmp_path / 'second.yaml'}: training stands twice, in lines 2 and 3" in run.stderr
+    assert "Traceback" not in run.stderr

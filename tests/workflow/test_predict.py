@@ -97,6 +97,37 @@ def test_columns_of_the_input_are_carried_through(positions, predicted):
     pd.testing.assert_frame_equal(predicted[0][positions.columns], positions)
 
 
+def test_columns_of_a_csv_table_come_out_as_they_were_written(tiny, sample, tmp_path, capsys):
+    places = [f"{galaxy.ra:.8f},{galaxy.dec:.8f},0.0297" for galaxy in sample.head(3).itertuples()]
+    own = ["1237649006296563726,0266,001,AGN", "1237649006296563713,0267,002,NA", ",0268,,inf"]
+    rows = [f"{mine},{place},-9999" for mine, place in zip(own, places, strict=True)]
+    (tmp_path / "t.csv").write_text("objID,plate,fiber,subclass,ra,dec,ebv,dered_petro_r\n" + "\n".join(rows))
+    words = [
+        tiny.results,
+        tmp_path / "t.csv",
+        "--frames",
+        tiny.results / "archive/sas",
+        "--out",
+        tmp_path / "o.parquet",
+    ]
+    assert cli.main(["predict", *map(str, words), "--device", "cpu"]) == 0
+    found = pd.read_parquet(tmp_path / "o.parquet")
+    assert found["objID"].tolist()[:2] == ["1237649006296563726", "1237649006296563713"]
+    assert found["objID"].isna().tolist() == [False, False, True]
+    assert found["plate"].tolist() == ["0266", "0267", "0268"]
+    assert found["fiber"].tolist()[:2] == ["001", "002"]
+    assert found["subclass"].tolist() == ["AGN", "NA", "inf"]
+    assert found[["ra", "dec", "ebv", "dered_petro_r"]].dtypes.eq(np.float64).all()
+    assert not found["outside_r"].any()  # a fill value is no faint galaxy
+    assert "dered_petro_r is -9999 in 3: there outside_r is by the flux of the cube" in capsys.readouterr().out
+
+
+def test_identifiers_that_a_spreadsheet_rounded_are_refused(tiny, tmp_path):
+    positions = SMALL.assign(objID="1.23766E+18")
+    with pytest.raises(UserError, match=r"column 'objID' of the table of positions is 1.23766E\+18, rounded"):
+        predict(tiny.results, positions, tiny.results / "archive" / "sas", tmp_path / "o.parquet", device="cpu")
+
+
 def test_a_position_without_frames_has_no_redshift(predicted):
     table, pdf, *_ = predicted
     row = int(table.index[table["name"] == "far from all frames"][0])
@@ -144,10 +175,13 @@ def test_members_disagree_where_their_redshifts_scatter_more_than_they_are_wide(
         ({"out": "there.parquet"}, "there.parquet exists already"),
         ({"positions": SMALL.drop(columns="ebv")}, "neither a column 'ebv' nor 'extinction_r', but the networks need"),
         ({"positions": SMALL.assign(ebv=-9999)}, "column 'ebv' .* 1 values .*, the first in row 1 \\(-9999\\)"),
-        ({"positions": SMALL.assign(dec=np.nan)}, "column 'dec' .* 1 values that are missing or no numbers, the first"),
-        ({"positions": pd.concat([SMALL] * 2).assign(id=["a", 1])}, "carried into a parquet table .*column id"),
+        (
+            {"positions": SMALL.assign(dec=np.nan)},
+            "column 'dec' .* 1 values that are missing or fill values, the first",
+        ),
+        ({"positions": pd.concat([SMALL] * 2).assign(mark=["a", 1])}, "carried into a parquet table .*column mark"),
         ({"positions": SMALL.assign(z_phot=0.1)}, "has a column 'z_phot', as the output has: rename it"),
-        ({"positions": SMALL.assign(dec=91)}, "dec in -90 to 90"),
+        ({"positions": SMALL.assign(dec=91)}, "declinations lie in -90 to 90 degrees"),
         ({"frames": "."}, "holds no corrected frame"),
     ],
 )

@@ -13,7 +13,7 @@ sys.path.insert(0, SRC)
 os.environ.update(PYTHONPATH=SRC)  # scripts find the library, also in a conda environment
 
 from sdss_photoz import files
-from sdss_photoz.config import AT_PREDICTION, check, with_types
+from sdss_photoz.config import AT_PREDICTION, check, read_yaml, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
 from sdss_photoz.frozen import read_plan, write_plan
@@ -39,6 +39,8 @@ VERSION = {
 }
 try:
     if workflow.is_main_process:
+        for file in workflow.configfiles:  # which Snakemake reads without a word about keys that stand twice
+            read_yaml(file)
         update_config(config, with_types(workflow.config_settings.config))
         CONFIG = check(config)
     else:  # a job on another node: what was planned, whatever the configuration says by now
@@ -47,10 +49,6 @@ try:
         config.update(CONFIG.model_dump(mode="json"))
 except UserError as error:
     raise SystemExit(f"Configuration: {error}") from None
-
-
-onstart:
-    write_plan(CONFIG, VERSION)
 
 
 RUN = str(CONFIG.folder)

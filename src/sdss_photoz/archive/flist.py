@@ -12,7 +12,7 @@ import pandas as pd
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from sdss_photoz.archive.question import FIELD_RADIUS, box
+from sdss_photoz.archive.question import FIELD_RADIUS
 from sdss_photoz.errors import UserError
 from sdss_photoz.sample.footprint import CONDITIONS, great_circle
 from sdss_photoz.survey import FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, RERUN, object_id
@@ -50,7 +50,7 @@ def read_flist(path, region=None) -> pd.DataFrame:
     """
     table = _read(path)
     if region is not None:
-        table = table[_reaches_into(table, region)]
+        table = table[region.contains(table["ra"], table["dec"], FIELD_RADIUS)]
     if table.empty:
         place = "" if region is None else " in the region: check archive.region"
         raise UserError(f"archive.window_flist, {path}, has no field of rerun {RERUN}{place}.")
@@ -85,11 +85,6 @@ def _read(path):
 def _native(values):
     """The same numbers in the machine's own byte order."""
     return values.astype(values.dtype.newbyteorder("="))
-
-
-def _reaches_into(table, region):
-    (first, last), (low, high) = box(region, FIELD_RADIUS)
-    return ((table["ra"] - first) % 360 <= last - first) & table["dec"].between(low, high)
 
 
 def _with_terms(table, path):

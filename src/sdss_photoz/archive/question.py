@@ -1,16 +1,14 @@
 """What is asked of the archive's table services, and what comes back as CSV."""
 
-import io
 import re
 import shutil
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from sdss_photoz import files
+from sdss_photoz import files, tables
 from sdss_photoz.errors import UserError
 
 TEXT = ("class", "subClass", "targettype", "spectrotype", "zi_subclass", "strip")  # columns that hold words
@@ -86,7 +84,7 @@ def ask_for(name: str, region=None) -> Question:
     sql = read_query(QUERIES[name]).rstrip() + "\n"
     if region is None:
         return Question(name, sql, key, f"{table}.ra")
-    bounds = box(region, 0.0 if name == "galaxies" else FIELD_RADIUS)
+    bounds = region.box(0.0 if name == "galaxies" else FIELD_RADIUS)
     return Question(name, f"{sql}  AND {_inside(*bounds, table)}\n", key, f"{table}.ra", bounds[0])
 
 
@@ -107,22 +105,8 @@ def room(folder):
     return files.full_disk_said(lambda _: f"the disk of {folder} is full: make room and run again; what came is kept.")
 
 
-def box(region, margin=0.0):
-    """First and last right ascension and declination (degrees) of a box widened by a margin (degrees on the sky).
-
-    Right ascension starts in [0, 360) and may end beyond 360; all of the circle is (0, 360).
-    """
-    low, high = max(region.dec[0] - margin, -90.0), min(region.dec[1] + margin, 90.0)
-    widened = margin / max(np.cos(np.radians(max(abs(low), abs(high)))), 1e-9)
-    first, last = region.ra
-    wide = (last - first) % 360 + 2 * widened
-    if wide >= 360 or last - first >= 360:
-        return (0.0, 360.0), (low, high)
-    return ((first - widened) % 360, (first - widened) % 360 + wide), (low, high)
-
-
 def _inside(ra, dec, table):
-    """The condition that a table's ra and dec lie in a box (degrees) as `box` gives it."""
+    """The condition that a table's ra and dec lie in a box (degrees) as `config.Region.box` gives it, to its digits."""
     (first, last), (low, high) = ra, dec
     condition = f"({table}.dec BETWEEN {low:.6f} AND {high:.6f})"
     if last - first >= 360:
@@ -144,19 +128,14 @@ def read_answer(body: bytes) -> pd.DataFrame:
     ValueError
         Where it is not such a table.
     """
-    body = body.removeprefix(b"\xef\xbb\xbf")
-    if body.startswith(b"#"):
-        body = body.split(b"\n", 1)[1] if b"\n" in body else b""
-    head = body.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-    if not re.fullmatch(r'[\w"]+(,[\w"]+)*', head):
-        raise ValueError(f"its first line is {head[:80]!r}, not the names of columns")
-    known = {name.lower() for name in TEXT}
-    words = [name for name in head.replace('"', "").split(",") if name.lower() in known]
-    try:
-        table = pd.read_csv(io.BytesIO(body), dtype=dict.fromkeys(words, str), low_memory=False)
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(str(error)) from None
-    return table.assign(**{name: table[name].fillna("").astype(str) for name in words})
+    table = tables.read_text(body, ",")
+    if wrong := [name for name in table if not re.fullmatch(r"\w+", name)]:
+        raise ValueError(f"its first line is {','.join(table)[:80]!r}, not the names of columns: {wrong[0][:40]!r}")
+    words = {name.lower() for name in TEXT}
+    for name in table:
+        column = table[name]
+        table[name] = column.where(tables.has_value(column), "") if name.lower() in words else tables.inferred(column)
+    return table
 
 
 def check_answer(question: Question, table: pd.DataFrame, service: str) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """Make cubes for any table of positions from any folder of corrected frames.
 
-POSITIONS is a CSV or parquet table with columns ra, dec (degrees). The store holds flux (galaxy, y, x, band: ugriz) and
-depth (galaxy, band) in the order of the table; where no frame covers a pixel flux is NaN. A row whose position is
-missing, or lies outside of all frames, is all NaN and has depth 0.
+POSITIONS is a table (CSV and other delimited text, parquet, FITS, VOTable, ECSV) with columns ra, dec (degrees). The
+store holds flux (galaxy, y, x, band: ugriz) and depth (galaxy, band) in the order of the table; where no frame covers a
+pixel flux is NaN. A row whose position is missing, or lies outside of all frames, is all NaN and has depth 0. Its
+object_id is the table's own (object_id, objID, specObjID, …), to the last digit.
 """
 
 import fnmatch
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from sdss_photoz import files
+from sdss_photoz import files, tables
 from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.frame import read_wcs, same_content
 from sdss_photoz.cubes.great_circle import read_terms
@@ -38,6 +39,7 @@ from sdss_photoz.sample.linking import unit_vectors
 from sdss_photoz.survey import BANDS, Frame
 
 REACH = 0.2  # degrees: half a frame's diagonal, half a grid's, and what the bands of a field may differ by
+POSITION = {"ra": tables.RA, "dec": tables.DEC}
 CHOICES = ("stack", "overlap_rows", "precision")
 SHARD = 2048  # galaxies: 168 MB
 PIXELS = int(np.prod(CUBE))
@@ -49,7 +51,7 @@ ROOM = 3e9  # bytes of resampled images held at a time: beyond it frames are rea
 
 def add_arguments(parser) -> None:
     """Add the words of ``sdss-photoz cutouts`` to an argparse parser."""
-    parser.add_argument("positions", metavar="POSITIONS", help="CSV or parquet table with columns ra, dec (degrees)")
+    parser.add_argument("positions", metavar="POSITIONS", help="table with columns ra, dec (degrees)")
     parser.add_argument("--frames", required=True, metavar="FOLDER", help="folder that holds corrected frames")
     parser.add_argument("--out", required=True, metavar="STORE", help="Zarr store to make; must not exist")
     parser.add_argument("--threads", type=int, default=1, help="threads that decompress and resample (default 1)")
@@ -63,42 +65,20 @@ def add_arguments(parser) -> None:
 def main(arguments) -> None:
     """Run ``sdss-photoz cutouts``."""
     options = {key: getattr(arguments, key) for key in ("threads", *CHOICES)}
-    depth = cutouts(read_positions(arguments.positions), arguments.frames, arguments.out, **options)
+    positions = tables.read(arguments.positions)
+    depth = cutouts(positions, arguments.frames, arguments.out, **options)
     covered = np.count_nonzero(depth, axis=0)
     counts = ", ".join(f"{band} {count}" for band, count in zip(BANDS, covered, strict=True))
     empty = np.count_nonzero(~depth.any(axis=1))
     print(f"{arguments.out}: {len(depth)} cubes; with at least one frame in {counts}; without any {empty}")
-
-
-def read_positions(path) -> pd.DataFrame:
-    """Read a table of positions.
-
-    Parameters
-    ----------
-    path : str or Path
-        CSV or parquet (by its name) with columns ra, dec in degrees; others are allowed.
-
-    Raises
-    ------
-    UserError
-        Where it cannot be read, or a column is missing.
-    """
-    path = Path(path)
-    try:
-        table = pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a table ({' '.join(str(error).split())}).") from None
-    _check_columns(table, path)
-    return table
-
-
-def _check_columns(positions: pd.DataFrame, name) -> None:
-    for column in ("ra", "dec"):
-        if column not in positions:
-            raise UserError(
-                f"{name} has no column {column!r}: it needs ra and dec in degrees, and has "
-                f"{', '.join(map(str, positions.columns)) or 'none'}."
-            )
+    named = tables.identifier_of(positions)
+    whence = (
+        "the numbers of the rows, for no column is called so, objID or the like" if named is None else f"its {named}"
+    )
+    print(f"object_id is {whence}")
+    for column, quantity in POSITION.items():
+        if missing := tables.measured(positions, column, quantity).missing:
+            print(f"without a position: {tables.said(column, missing)}")
 
 
 def cutouts(
@@ -117,7 +97,8 @@ def cutouts(
     ----------
     positions : DataFrame
         ra, dec (degrees), in any order; repeats are allowed, and missing positions (NaN), whose cubes are all NaN.
-        object_id (integers), where there is one, goes into the store, else the number of the row.
+        The first column that identifies rows (`tables.IDENTIFIERS`: object_id, objID, …; whole numbers or text) goes
+        into the store as object_id; where there is none, the number of the row.
     frames : str or Path
         Folder searched for frames, at any depth, by their names in the archive. Each is read once, and its header
         checked against the great-circle terms at the end of its file: see
@@ -143,7 +124,8 @@ def cutouts(
     ------
     UserError
         Where the output exists or cannot be made, its disk has no room for the cubes, a column is missing, a position
-        is none on the sky, the folder has no frames, a frame is damaged or not TAN, or two of one name differ.
+        is none on the sky, an identifier is missing or was rounded, the folder has no frames, a frame is damaged or not
+        TAN, or two of one name differ.
     """
     out = Path(out)
     if threads < 1:
@@ -151,6 +133,7 @@ def cutouts(
     if out.exists():
         raise UserError(f"{out} exists already: give another --out, or remove it first.")
     ra, dec = _checked(positions)
+    object_id = _object_ids(positions)
     copies = _find_copies(frames)
 
     def only_copy(frame):
@@ -163,7 +146,7 @@ def cutouts(
         for paths in progress(twice, unit="frame", label="copies", disable=not twice):
             _check_same(paths)
         store = folder / "store"
-        table = pd.DataFrame({"object_id": _object_ids(positions), "ra": ra, "dec": dec})
+        table = pd.DataFrame({"object_id": object_id, "ra": ra, "dec": dec})
         create_store(store, table, chunks, precision=precision)
         flux = np.memmap(mapped, np.float32, "r+", shape=(len(ra), *CUBE))  # any number of cubes fits
         depth = np.zeros((len(ra), len(BANDS)), np.uint16)
@@ -206,28 +189,28 @@ def _stored(count: int, precision: str) -> int:
 
 
 def _checked(positions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    _check_columns(positions, "the table of positions")
+    name = "the table of positions"
+    ra, dec = (tables.measured(positions, column, quantity, name).values for column, quantity in POSITION.items())
     if len(positions) == 0:
         raise UserError("the table of positions is empty: give at least one ra, dec.")
-    ra, dec = (pd.to_numeric(positions[name], errors="coerce").to_numpy(float) for name in ("ra", "dec"))
-    absent = positions[["ra", "dec"]].isna().any(axis=1).to_numpy()
-    on_sky = (ra >= -360) & (ra <= 360) & (dec >= -90) & (dec <= 90)
-    bad = np.flatnonzero(~on_sky & ~absent)
-    if bad.size:
-        first = positions.iloc[bad[0]]
-        raise UserError(
-            f"{bad.size} of {len(ra)} positions are none, the first in row {bad[0] + 1} "
-            f"(ra {first['ra']}, dec {first['dec']}): ra must lie in -360 to 360 and dec in -90 to 90 degrees."
-        )
-    if absent.all():
+    if not (np.isfinite(ra) & np.isfinite(dec)).any():
         raise UserError(f"the table has no position: ra or dec is missing in each of its {len(ra)} rows.")
     return ra, dec
 
 
 def _object_ids(positions: pd.DataFrame) -> np.ndarray:
-    """The table's integers of that name, else the numbers of the rows."""
-    found = positions.get("object_id")
-    return np.arange(len(positions)) if found is None or found.dtype.kind not in "iu" else found.to_numpy()
+    """The table's own identifiers, int64, uint64 or text; where it has none, the numbers of the rows."""
+    column = tables.identifier_of(positions)
+    if column is None:
+        return np.arange(len(positions))
+    found = tables.identifiers(positions, column, "the table of positions")
+    missing = np.flatnonzero(found.isna())
+    if missing.size:
+        raise UserError(
+            f"column {column!r} of the table of positions has no identifier in row {missing[0] + 1} ({missing.size} of "
+            f"{len(found)} rows): fill in or drop those rows, or drop the column to have rows numbered."
+        )
+    return found.to_numpy()
 
 
 def find_frames(folder) -> dict[Frame, Path]:

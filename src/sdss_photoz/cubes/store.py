@@ -49,7 +49,7 @@ def selection_digest(object_id, ra, dec, chunks: int) -> str:
     Parameters
     ----------
     object_id : array_like
-        (galaxy,) integers.
+        (galaxy,) integers or text.
     ra, dec : array_like
         (galaxy,) degrees.
     chunks : int
@@ -60,7 +60,7 @@ def selection_digest(object_id, ra, dec, chunks: int) -> str:
     str
         64 hexadecimal digits.
     """
-    columns = [np.asarray(object_id, "<i8"), np.asarray(ra, "<f8"), np.asarray(dec, "<f8")]
+    columns = [np.asarray(object_id), np.asarray(ra, "<f8"), np.asarray(dec, "<f8")]
     return files.digest([chunks, *(column.tolist() for column in columns)])
 
 
@@ -76,7 +76,7 @@ def create_store(
     path : str or Path
         Folder of the store.
     galaxies : DataFrame
-        object_id (integers), ra, dec (degrees): at least one galaxy, in the order of the rows of the store.
+        object_id (integers or text), ra, dec (degrees): at least one galaxy, in the order of the rows of the store.
     chunks : int
         Shards of equal length (the last may be shorter).
     precision : {"float32", "float16", "bits10"}
@@ -148,7 +148,7 @@ def layout(galaxies: pd.DataFrame, chunks: int, precision: str, quality: str | N
             },
         )
         for name, values, kind, attributes in (
-            ("object_id", object_id, "int64", {"long_name": "photometric object (objID)"}),
+            ("object_id", object_id, _identifier_type(object_id), {"long_name": "photometric object (objID)"}),
             ("ra", ra, "float64", {"units": "deg", "long_name": "right ascension (ICRS) of the grid's centre"}),
             ("dec", dec, "float64", {"units": "deg", "long_name": "declination (ICRS) of the grid's centre"}),
             ("band", np.array(list(BANDS), object), "string", {"long_name": "band of the survey"}),
@@ -164,6 +164,12 @@ def layout(galaxies: pd.DataFrame, chunks: int, precision: str, quality: str | N
             )
             array[:] = values
     return memory
+
+
+def _identifier_type(object_id: np.ndarray) -> str:
+    if object_id.dtype.kind in "iu":
+        return "uint64" if object_id.dtype == np.uint64 else "int64"
+    return "string"
 
 
 def open_store(path) -> zarr.Group:

@@ -1,13 +1,17 @@
-"""``sdss-photoz evaluate``: scores of any table of photometric redshifts."""
+"""Scores of any table of photometric redshifts, as JSON.
+
+TABLE is CSV or other delimited text (also .gz), parquet, FITS, VOTable or ECSV. Rows in which a redshift is missing, or
+is a fill value such as -9999 or -99, are left out and counted, by column and value.
+"""
 
 import argparse
-import difflib
 import json
-from pathlib import Path
+import sys
 
 import numpy as np
 import pandas as pd
 
+from sdss_photoz import tables
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import metrics
 from sdss_photoz.evaluation.residuals import residuals
@@ -17,7 +21,7 @@ POSITION = (("ra", "dec"), ("RA", "DEC"), ("RA", "Dec"))
 
 def add_arguments(parser) -> None:
     """Add the command's arguments to an argparse parser."""
-    parser.add_argument("table", metavar="TABLE", help="CSV (also .gz) or parquet table, a row for each galaxy")
+    parser.add_argument("table", metavar="TABLE", help="table with a row for each galaxy")
     parser.add_argument("--z-spec", required=True, metavar="COLUMN", help="spectroscopic redshift")
     parser.add_argument("--z-phot", required=True, metavar="COLUMN", help="photometric redshift")
     parser.add_argument("--outlier", type=float, default=metrics.OUTLIER, help="|dz| of an outlier (default 0.05)")
@@ -36,7 +40,7 @@ def _resamples(word: str) -> int:
 def main(args) -> int:
     """Print the scores of a table as JSON."""
     report = evaluate_table(
-        read_table(args.table),
+        tables.read(args.table),
         args.z_spec,
         args.z_phot,
         args.outlier,
@@ -45,27 +49,12 @@ def main(args) -> int:
         args.seed,
         args.table,
     )
-    print(json.dumps(report, indent=1))
+    print(json.dumps(report, indent=1, allow_nan=False))
+    if report["missing"]:
+        without = "; ".join(tables.said(column, marks) for column, marks in report["missing_values"].items())
+        rows = report["n"] + report["missing"]
+        print(f"sdss-photoz evaluate: {report['missing']} of {rows} rows are left out: {without}", file=sys.stderr)
     return 0
-
-
-def read_table(path) -> pd.DataFrame:
-    """Read a parquet or CSV table (compressed or not), by its name.
-
-    Raises
-    ------
-    UserError
-        Where the file is missing or cannot be read as a table.
-    """
-    path = Path(path)
-    parquet = path.suffix in (".parquet", ".pq")
-    try:
-        return pd.read_parquet(path) if parquet else pd.read_csv(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give the path of a CSV or parquet table.") from None
-    except (OSError, ValueError) as error:
-        kind = "parquet" if parquet else "CSV"
-        raise UserError(f"{path} cannot be read as a {kind} table ({str(error).splitlines()[0]}).") from None
 
 
 def evaluate_table(
@@ -80,8 +69,8 @@ def evaluate_table(
 ) -> dict:
     """Scores of the photometric redshifts in a table, with bootstrap errors.
 
-    The bootstrap draws sky cells where the table has columns ra and dec (degrees), rows where not. Rows in which a
-    redshift is missing are left out and counted.
+    The bootstrap draws sky cells where the table has columns ra and dec (degrees), rows where not; a row without a
+    position is drawn on its own. Rows in which a redshift is missing, or a fill value, are left out and counted.
 
     Parameters
     ----------
@@ -98,40 +87,57 @@ def evaluate_table(
     Returns
     -------
     dict
-        ``bias``, ``sigma_mad``, ``outliers``; the same under ``errors``; ``n``, ``missing``, and what was resampled.
+        ``bias``, ``sigma_mad``, ``outliers``; the same under ``errors``, None where nothing can be resampled; ``n``;
+        ``missing`` and ``missing_values``, how often a column lacks its value and what stands there;
+        ``without_position``, of the rows that are scored; ``resampled``.
 
     Raises
     ------
     UserError
-        Where a column is missing or holds no numbers.
+        Where a column is missing, holds no numbers, or one that is no redshift.
     """
-    columns = {column: _numbers(table, column, name) for column in (z_spec, z_phot)}
-    used = np.isfinite(columns[z_spec]) & np.isfinite(columns[z_phot])
-    position = next((pair for pair in POSITION if set(pair) <= set(table)), None)
-    if position is not None:
-        ra, dec = (_numbers(table, column, name) for column in position)
-        used &= np.isfinite(ra) & np.isfinite(dec)
+    measures = {column: tables.measured(table, column, tables.REDSHIFT, name) for column in (z_spec, z_phot)}
+    used = np.all([np.isfinite(values) for values, _ in measures.values()], axis=0)
     if not used.any():
-        raise UserError(f"{name} has no row in which both {z_spec} and {z_phot} are numbers.")
-    dz = residuals(columns[z_phot][used], columns[z_spec][used])
-    cells = np.arange(len(dz)) if position is None else metrics.sky_cells(ra[used], dec[used], nside)
+        marks = "; ".join(tables.said(column, missing) for column, (_, missing) in measures.items() if missing)
+        raise UserError(
+            f"{name} has no row in which both {z_spec} and {z_phot} are numbers ({marks or 'it has no rows'}): give "
+            "a table of redshifts, or correct the names."
+        )
+    dz = residuals(measures[z_phot].values[used], measures[z_spec].values[used])
+    cells, resampled, alone = _cells(table, used, nside, name)
     found = metrics.compare({"table": {"dz": dz}}, cells, outlier=outlier, resamples=resamples, seed=seed)
     found = found["scores"]["table"]
     return {
         **{key: score["value"] for key, score in found.items()},
         "n": len(dz),
         "missing": int((~used).sum()),
+        "missing_values": {column: missing for column, (_, missing) in measures.items() if missing},
+        "without_position": alone,
         "errors": {key: score["error"] for key, score in found.items()},
-        "resampled": "rows" if position is None else f"{cells.max() + 1} sky cells of nside {nside}",
+        "resampled": resampled,
     }
 
 
-def _numbers(table, column, name):
-    if column not in table:
-        near = difflib.get_close_matches(column, list(table), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, table))}."
-        raise UserError(f"{name} has no column {column!r}: {hint}")
-    try:
-        return pd.to_numeric(table[column]).to_numpy(np.float64)
-    except (ValueError, TypeError):
-        raise UserError(f"column {column!r} of {name} holds text, but redshifts are numbers.") from None
+def _cells(table, used, nside, name) -> tuple[np.ndarray, str, int]:
+    """What the bootstrap draws: the cell of each row that is used, its name, and how many of them have no position."""
+    count = int(used.sum())
+    position = next((pair for pair in POSITION if set(pair) <= set(table)), None)
+    if position is None:
+        return np.arange(count), "rows" if count > 1 else "nothing: there is one row", 0
+    quantities = zip(position, (tables.RA, tables.DEC), strict=True)
+    ra, dec = (tables.measured(table, *pair, name).values[used] for pair in quantities)
+    placed = np.isfinite(ra) & np.isfinite(dec)
+    alone = count - int(placed.sum())
+    cells = np.arange(count)
+    number = 0
+    if placed.any():
+        cells[placed] = metrics.sky_cells(ra[placed], dec[placed], nside)
+        number = int(cells[placed].max()) + 1
+    cells[~placed] = number + np.arange(alone)
+    parts = [f"{number} sky cells of nside {nside}"] * (number > 0) + [f"{alone} rows without a position"] * (alone > 0)
+    return (
+        cells,
+        " and ".join(parts) if number + alone > 1 else f"nothing: all rows lie in one cell of nside {nside}",
+        alone,
+    )

@@ -76,11 +76,7 @@ def in_region(galaxies, name, regions):
     """Whether each galaxy lies in a region (``NAME``), outside of it (``not NAME``), or anywhere (None)."""
     if name is None:
         return np.ones(len(galaxies), dtype=bool)
-    box = regions[name.removeprefix("not ")]
-    (first, last), (south, north) = box.ra, box.dec
-    ra, dec = galaxies["ra"].to_numpy() % 360, galaxies["dec"].to_numpy()
-    between = (ra >= first) & (ra <= last) if first <= last else (ra >= first) | (ra <= last)
-    inside = between & (dec >= south) & (dec <= north)
+    inside = regions[name.removeprefix("not ")].contains(galaxies["ra"].to_numpy(), galaxies["dec"].to_numpy())
     return ~inside if name.startswith("not ") else inside
 
 

@@ -49,7 +49,7 @@ def save_model(path, weights: dict[str, torch.Tensor], description: dict) -> Non
     """Write weights, and a description (JSON values) in the file's metadata, whole."""
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with files.whole(path) as part:
-        save_file(weights, part, metadata={KEY: json.dumps(description, sort_keys=True)})
+        save_file(weights, part, metadata={KEY: json.dumps(description, sort_keys=True, allow_nan=False)})
 
 
 def describe_model(path) -> dict:

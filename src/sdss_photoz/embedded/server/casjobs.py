@@ -276,7 +276,7 @@ async def _asked(request):
 
 def _as_json(table):
     result = {"Columns": list(table.columns), "Data": answer.to_values(table)}
-    return json.dumps({"Result": [result]})
+    return json.dumps({"Result": [result]}, allow_nan=False)
 
 
 def _error(status, text):

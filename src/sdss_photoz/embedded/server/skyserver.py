@@ -67,7 +67,7 @@ class SkyServer:
             return html_page(200, MAINTENANCE.format(error))
         if kind == "json":
             rows = [dict(zip(table.columns, row, strict=True)) for row in answer.to_values(table)]
-            return web.json_response(text=json.dumps([{"TableName": "Table1", "Rows": rows}]))
+            return web.json_response(text=json.dumps([{"TableName": "Table1", "Rows": rows}], allow_nan=False))
         if kind == "csv":
             text = await asyncio.to_thread(answer.to_csv, table)
             return web.Response(text=f"#Table1\n{text}", content_type="text/plain")
