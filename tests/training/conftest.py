@@ -44,6 +44,12 @@ def small_run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("small_run"), 120)
 
 
+@pytest.fixture(scope="session")
+def smallest_run(tmp_path_factory):
+    """(galaxies, folds, store) of 24 synthetic galaxies to train on, and three to validate and three to test with."""
+    return make_run(tmp_path_factory.mktemp("smallest_run"), 30)
+
+
 @pytest.fixture
 def narrow_network():
     """The narrow network, all its weights and slopes random."""

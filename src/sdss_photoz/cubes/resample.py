@@ -97,8 +97,10 @@ class Projection:
         s^2 cos^3(rho) / |det CD|, rho the angle from the frame's CRVAL. On the sky the ratio is s^2 / (cos^3(rho)
         |det CD|), within a frame at most 2e-5 larger.
         """
-        cosine = (_bases(ra, dec)[..., 2, :] * self._outward).sum(axis=-1)  # as a product of matrices it would depend,
-        return self._area * np.maximum(cosine, 0) ** 3  # in its last bit, on which galaxies are given together
+        # No product of matrices, and no power, which numpy computes in another way for a number than for an array: the
+        # last bit would depend on which galaxies are given together.
+        cosine = np.maximum((_bases(ra, dec)[..., 2, :] * self._outward).sum(axis=-1), 0)
+        return self._area * (cosine * cosine * cosine)
 
 
 def _bases(ra, dec) -> np.ndarray:

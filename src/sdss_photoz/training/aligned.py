@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sdss_photoz.training.device import on_gpu
 from sdss_photoz.training.fourier import convolve
 from sdss_photoz.training.layers import BatchNorm, Convolution, Dense, DenseWithEbv, Inception, flatten, pool_same
 
@@ -99,7 +100,7 @@ class _PReLU(torch.autograd.Function):
 
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
     """PReLU of maps (n, maps, y, x) with one slope per map."""
-    return F.prelu(x, slope) if x.is_cuda else _PReLU.apply(x, slope)
+    return F.prelu(x, slope) if on_gpu(x) else _PReLU.apply(x, slope)
 
 
 class AlignedConvolutions(nn.Module):

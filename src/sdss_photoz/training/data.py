@@ -8,6 +8,7 @@ from sdss_photoz.cubes.store import load_depth, open_store, selection_digest
 from sdss_photoz.errors import UserError
 from sdss_photoz.survey import BANDS
 from sdss_photoz.training.controls import load_cubes_for
+from sdss_photoz.training.device import on_gpu
 from sdss_photoz.training.examples import PIECE, Catalogue, Examples, gather
 from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
 from sdss_photoz.training.scratch import float16_copy
@@ -97,7 +98,7 @@ def load_examples(
         or a redshift, or `scratch` has no room.
     """
     rows = galaxies["row"].to_numpy(np.int64)
-    if device.type == "cpu" and residence != "streamed":
+    if not on_gpu(device) and residence != "streamed":
         starts = range(0, len(rows), PIECE)
         pieces = (load_cubes_for(store, rows[start : start + PIECE], digest, without_target) for start in starts)
         examples = gather(galaxies, pieces, bins, kind, device, outside)

@@ -11,11 +11,18 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from sdss_photoz.errors import UserError
 
+GPU = "cuda"  # torch's name of a device that is one
 POLL_SECONDS = 2.0
 MEMORY_FULL = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")  # what PyTorch, CUDA and its libraries say of it
+
+
+def on_gpu(place: torch.device | Tensor) -> bool:
+    """Whether a device, or that of a tensor, is a GPU: all code asks here, so that tests can play one on a CPU."""
+    return (place.device if isinstance(place, Tensor) else place).type == GPU
 
 
 def visible_gpus() -> list[str]:
@@ -151,7 +158,7 @@ def numerics(device: torch.device, kind: torch.dtype, deterministic: bool = Fals
     deterministic : bool
         Whether the same work must give the same bits; otherwise the fastest algorithms are chosen by trial.
     """
-    if device.type != "cuda":
+    if not on_gpu(device):
         yield
         return
     if deterministic:
@@ -183,7 +190,7 @@ def arithmetic(device: torch.device, precision: str = "auto") -> torch.dtype:
     precision : {"auto", "float32", "bfloat16"}
         auto: bfloat16 where the device has instructions for it. On one that has none bfloat16 is slow, said in a line.
     """
-    if device.type == "cuda":
+    if on_gpu(device):
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()

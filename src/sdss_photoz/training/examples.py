@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.survey import BANDS, CUBE_SIZE
+from sdss_photoz.training.device import on_gpu
 from sdss_photoz.training.order import Sequence, symmetry_table
 from sdss_photoz.training.residence import PIXELS, Pinned, Resident, Streamed
 from sdss_photoz.training.stretch import NOISE, stretch
@@ -117,7 +118,7 @@ class Examples:
         """
         for galaxies, turns, table, places in self.cubes.in_turn(sequence, first, last):
             index = torch.from_numpy(np.stack([galaxies, turns]))
-            index = index.pin_memory() if self.device.type == "cuda" else index
+            index = index.pin_memory() if on_gpu(self.device) else index
             yield (index,) if places is None else (index, table)
 
     def read(
@@ -214,22 +215,22 @@ def gather(
         Where a value of a cube is not finite or overflows, or a galaxy lacks E(B-V) or a redshift.
     """
     catalogue = Catalogue.of(galaxies, bins, outside)
-    on_gpu = device.type != "cpu"
+    as_float16 = on_gpu(device)
     resident = torch.empty(
-        len(galaxies), PIXELS, len(BANDS), dtype=torch.float16 if on_gpu else torch.float32, device=device
+        len(galaxies), PIXELS, len(BANDS), dtype=torch.float16 if as_float16 else torch.float32, device=device
     )
     digest = catalogue.digest()
     start = 0
     for piece in progress(cubes, total=-(-len(galaxies) // PIECE), unit="piece", label="reading cubes"):
-        check_flux(catalogue.object_id[start : start + len(piece)], piece, as_float16=on_gpu)
+        check_flux(catalogue.object_id[start : start + len(piece)], piece, as_float16=as_float16)
         digest.update(piece.tobytes())
         flux = torch.from_numpy(piece)
         for galaxy in range(0, len(piece), 64):  # small pieces stay in the processor's cache
             some = flux[galaxy : galaxy + 64]
-            some = some if on_gpu else stretch(some, kind)
+            some = some if as_float16 else stretch(some, kind)
             resident[start + galaxy : start + galaxy + len(some)] = some.reshape(len(some), -1, len(BANDS)).to(device)
         start += len(piece)
-    return catalogue.examples(Resident(resident), kind if on_gpu else "none", digest.hexdigest(), device)
+    return catalogue.examples(Resident(resident), kind if as_float16 else "none", digest.hexdigest(), device)
 
 
 def check_flux(object_id: np.ndarray, flux: np.ndarray, as_float16: bool) -> None:

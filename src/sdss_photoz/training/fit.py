@@ -19,12 +19,12 @@ from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 from sdss_photoz.training.ceiling import flop_of_a_galaxy, matrix_ceiling
 from sdss_photoz.training.checkpoint import Checkpoints, State
-from sdss_photoz.training.device import arithmetic, cpu_threads, numerics
+from sdss_photoz.training.device import arithmetic, cpu_threads, numerics, on_gpu
 from sdss_photoz.training.examples import Examples, entropy
 from sdss_photoz.training.model import Trained, architecture, save_model
 from sdss_photoz.training.networks import build, variant
 from sdss_photoz.training.order import Sequence, random_words, redshift_strata
-from sdss_photoz.training.replay import WARM_UP, Compiler, Replay, recorder
+from sdss_photoz.training.replay import WARM_UP, Compiler, Replay, first_line, recorder
 from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
 from sdss_photoz.training.validation import learn_point, validate
 
@@ -161,7 +161,7 @@ class _Run:
             strata=redshift_strata(train.z) if settings.sampling == "balanced" else None,
         )  # fmt: skip
         self.steps = self.sequence.steps(settings.epochs)
-        self.compiler = Compiler(self.device.type == "cuda")
+        self.compiler = Compiler(on_gpu(self.device))
         self.descent = Descent(self.network, settings, self.steps, self.arithmetic, compiler=self.compiler)
         self.read = self.compiler(
             partial(train.read, augment=settings.augment, bands=self.descent.bands, dtype=self.descent.dtype)
@@ -170,12 +170,16 @@ class _Run:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.best = {}
         self.state = State()
+        self.scalars, self.best_speed = None, None
 
     def go(self, stop) -> None:
         """Run all steps that are not done yet."""
         self._resume()
-        self.scalars = self.watch(self.state.history) if self.watch else None
-        self.best_speed = self._galaxies_per_second_at_the_ceiling()
+        if self.watch:
+            with self._even_without("TensorBoard's scalars"):
+                self.scalars = self.watch(self.state.history)
+        with self._even_without("the share of the GPU's ceiling"):
+            self.best_speed = self._galaxies_per_second_at_the_ceiling()
         self._start_clock()
         saved, every = time.monotonic(), 60 * self.settings.checkpoint_minutes  # 0: at the end of each epoch
         bar = progress(
@@ -265,10 +269,21 @@ class _Run:
             row["share_of_ceiling"] = speed / self.best_speed
         self.state.history.append(row)
         if self.scalars:
-            self.scalars.add(row)
+            scalars, self.scalars = self.scalars, None  # for good where it fails: a record may be half written
+            with self._even_without("TensorBoard's scalars"):
+                scalars.add(row)
+                self.scalars = scalars
         self.loss_sum.zero_()
         self.state.epoch += 1
         self.counted = step, time.monotonic()
+
+    @contextmanager
+    def _even_without(self, what: str):
+        """Go on, and say so in a line, where the block fails: it serves whoever watches, and no training ends by it."""
+        try:
+            yield
+        except Exception as error:  # of a driver, a full memory or disk, a library: any kind
+            print(f"{self.label}: goes on without {what} ({first_line(error)})", file=sys.stderr)
 
     def _galaxies_per_second(self) -> float:
         """Training galaxies a second since the end of the last epoch, without validation."""
@@ -277,7 +292,7 @@ class _Run:
 
     def _galaxies_per_second_at_the_ceiling(self) -> float | None:
         """Training galaxies a second that products of large matrices would allow a GPU; not measured on a CPU."""
-        if self.device.type != "cuda":
+        if not on_gpu(self.device):
             return None
         return matrix_ceiling(self.device, self.arithmetic) / flop_of_a_galaxy(self.network)
 

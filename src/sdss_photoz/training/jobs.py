@@ -14,7 +14,7 @@ from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
 from sdss_photoz.training.controls import shuffled
 from sdss_photoz.training.data import complete, load_examples, select, selection
-from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics
+from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics, on_gpu
 from sdss_photoz.training.fit import check_counts, train_member
 from sdss_photoz.training.model import Trained, architecture, load_models, name_models
 from sdss_photoz.training.predict import predict_fold
@@ -91,7 +91,7 @@ def train(
     check_counts(counts["train"], counts["validation"], settings, label)
     scratch = settings.scratch or scratch or model_path.with_name(".scratch")
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
-        if device.type == "cuda":
+        if on_gpu(device):
             keep_kernels(scratch)
         residence = choose_residence(settings.residence, sum(counts.values()), device)
         if residence == "streamed" and settings.sampling == "balanced":

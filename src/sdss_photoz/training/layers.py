@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sdss_photoz.training.device import on_gpu
 from sdss_photoz.training.dropout import Dropout
 
 MOMENTUM = 0.1  # of the running mean and variance of a batch normalisation
@@ -15,7 +16,7 @@ MOMENTUM = 0.1  # of the running mean and variance of a batch normalisation
 
 def max_pool(x: Tensor, side: int, stride: int | None = None) -> Tensor:
     """Largest value of each square of maps (n, maps, y, x); on a GPU, unlike torch's, with a deterministic gradient."""
-    if x.is_cuda and stride is None:
+    if on_gpu(x) and stride is None:
         return largest_of_squares(x, side)
     return F.max_pool2d(x, side, stride)
 
@@ -152,7 +153,7 @@ def pool_same(x: Tensor, pool: Callable = F.avg_pool2d) -> Tensor:
     The window runs over the pixel and its neighbours right and below; at the edge it takes real pixels only, as
     TensorFlow does: that is the same as repeating the last row and column.
     """
-    if x.is_cuda:
+    if on_gpu(x):
         return pool_neighbours(x, pool)
     return pool(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
 

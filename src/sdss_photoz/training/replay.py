@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdss_photoz.training.device import on_gpu
+
 WARM_UP = 3  # steps before the recording, in which kernels are compiled and chosen
 VARIANTS = 64  # of a function that one process may compile: a benchmark trains many recipes in turn
 
@@ -69,7 +71,7 @@ class Graph:
 
 def recorder(device: torch.device) -> Graph | None:
     """What records a step on a device; None: nothing does."""
-    return Graph(device) if device.type == "cuda" else None
+    return Graph(device) if on_gpu(device) else None
 
 
 class Replay:
@@ -138,5 +140,10 @@ class Replay:
             self._say("recorded", error)
 
     def _say(self, what: str, error: Exception) -> None:
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        why = first_line(error)
         print(f"{self.label}: a step cannot be {what} on this GPU ({why}): it runs slower without", file=sys.stderr)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE
+from sdss_photoz.training.device import on_gpu
 from sdss_photoz.training.order import Sequence
 
 PIXELS = CUBE_SIZE**2
@@ -217,7 +218,7 @@ def _copied_ahead(sources: Iterable[tuple], size: int, dtype: torch.dtype, devic
     sources : iterable of (galaxies, symmetries, parts)
         The parts of a batch: (cubes, index) each.
     """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream = torch.cuda.Stream(device) if on_gpu(device) else None
     buffers = [_Buffer(size, dtype, device, stream) for _ in range(2)]
     places, prepare = torch.arange(size, device=device), None
     if stream is not None:

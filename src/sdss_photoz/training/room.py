@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from sdss_photoz.survey import BANDS, CUBE_SIZE
+from sdss_photoz.training.device import on_gpu
 
 SHARE = 0.75  # of the free memory that cubes may take: the rest is for the network and the maps of a batch
 CGROUPS = Path("/sys/fs/cgroup")
@@ -36,7 +37,7 @@ def choose_residence(wanted: str, count: int, device: torch.device) -> str:
     str
         "device", "pinned" or "streamed".
     """
-    on_cpu = device.type == "cpu"
+    on_cpu = not on_gpu(device)
     on_device, on_host = resident_bytes(count, device), HALF * count
     host = free_host_memory()
     device_free = host if on_cpu else torch.cuda.mem_get_info(device)[0]
@@ -58,7 +59,7 @@ def choose_residence(wanted: str, count: int, device: torch.device) -> str:
 
 def resident_bytes(count: int, device: torch.device) -> int:
     """Bytes of the cubes of `count` galaxies on a device: float32 on a CPU, float16 on a GPU."""
-    return (2 if device.type == "cpu" else 1) * HALF * count
+    return (1 if on_gpu(device) else 2) * HALF * count
 
 
 def free_host_memory() -> int:

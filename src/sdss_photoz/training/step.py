@@ -15,6 +15,7 @@ from sdss_photoz.survey import BANDS
 from sdss_photoz.training import dropout
 from sdss_photoz.training.aligned import AlignedNetwork
 from sdss_photoz.training.averaging import Average, shares_of_newest
+from sdss_photoz.training.device import on_gpu
 from sdss_photoz.training.loss import Loss
 from sdss_photoz.training.optimizer import Optimizer
 
@@ -55,7 +56,7 @@ def form_of(network: nn.Module, arithmetic: torch.dtype) -> nn.Module:
     """The form that a network is trained in: aligned where it has the attribute ``wide``, else itself."""
     if not getattr(network, "wide", False):
         return network
-    matrix_units = arithmetic == torch.bfloat16 or next(network.parameters()).is_cuda
+    matrix_units = arithmetic == torch.bfloat16 or on_gpu(next(network.parameters()))
     return AlignedNetwork(network) if matrix_units else AlignedNetwork(network, row=1, fourier=True)
 
 
@@ -105,7 +106,7 @@ class Descent:
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.failed = torch.full_like(self.step, NONE)
         # Adam's kernel reads float32 on a GPU; on a CPU it takes the very number
-        self.rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+        self.rate = torch.zeros((), dtype=torch.float32 if on_gpu(device) else torch.float64, device=device)
         self.loss, self.average = Loss(settings, device), None
         if free or settings.averaging != "none":
             if not self.aligned:
