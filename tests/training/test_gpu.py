@@ -97,7 +97,7 @@ def test_every_network_and_recipe_trains_and_predicts_the_way_of_a_gpu(
     model = tmp_path / "member-0.safetensors"
     scalars = tmp_path / "tensorboard"
     jobs.train(galaxies, folds, store, settings, "images", 0, 0, model, tmp_path / "history.csv", scalars=scalars)
-    jobs.predict(galaxies, folds, store, settings, 0, [model], tmp_path / "pdfs.parquet")
+    jobs.predict(galaxies, folds, store, settings, "images", 0, [model], tmp_path / "pdfs.parquet")
     assert [tape.replays for tape in card] == [3]
     said = capsys.readouterr().err
     for failed in ("cannot be compiled", "cannot be recorded", "goes on without"):
