@@ -9,6 +9,7 @@ columns of POSITIONS, redshifts, flags and distributions: docs/evaluation.md nam
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -41,6 +42,11 @@ NAME = "the table of positions"
 QUANTITIES = {  # of the columns that are needed, or used where they are there
     **{"ra": tables.RA, "dec": tables.DEC, "ebv": tables.EBV, "extinction_r": tables.EXTINCTION},
     domain.PETROSIAN: tables.MAGNITUDE,
+}
+SKIES = {  # where a run's galaxies lie: what to be warned of
+    "survey": None,
+    "simulated": "the networks learned from the simulated sky: these redshifts say nothing about real galaxies",
+    "unknown": "the run lacks its folder archive, so nothing tells whether its networks learned from the simulated sky",
 }
 PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
 FLAGS = [*domain.FLAGS, "members_disagree", "neighbour", "in_training"]
@@ -108,6 +114,8 @@ def main(arguments) -> None:
         f"{arguments.out}: {np.count_nonzero(known)} redshifts; {counts}, partly covered {partial}; "
         f"{np.count_nonzero(~known)} positions lack a frame in some band and have none"
     )
+    if warning := SKIES[sky_of(arguments.run)]:
+        print(f"warning: {warning}", file=sys.stderr)
     if domain.PETROSIAN in table and (missing := tables.measured(table, domain.PETROSIAN, tables.MAGNITUDE).missing):
         print(f"{tables.said(domain.PETROSIAN, missing)}: there outside_r is by the flux of the cube")
 
@@ -191,8 +199,17 @@ def predict(
     column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), ensemble.bins)
     written = pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column)
     with files.full_disk_said(lambda why: files.no_room(out, f"the table {out.name}", why)), files.whole(out) as part:
-        pq.write_table(name_models(written, ensemble.networks), part)
+        sky = sky_of(run)
+        pq.write_table(name_models(written, ensemble.networks, sky=sky, warning=SKIES[sky]), part)
     return table
+
+
+def sky_of(run) -> str:
+    """Where the galaxies that a run learned from lie: simulated, survey, or, without its archive, unknown."""
+    archive = Path(run) / "archive"
+    if (archive / "catalog.duckdb").is_file():
+        return "simulated"
+    return "survey" if (archive / "galaxies.parquet").is_file() else "unknown"
 
 
 def _check_output(out: Path) -> None:

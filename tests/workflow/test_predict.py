@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from sdss_photoz import cli, files
 from sdss_photoz.errors import UserError
-from sdss_photoz.predict import combine, find_trial, load_ensemble, predict
+from sdss_photoz.predict import combine, find_trial, load_ensemble, predict, sky_of
 from sdss_photoz.training.model import Trained, describe_model, save_model
 
 COUNT = 1000
@@ -119,7 +119,9 @@ def test_columns_of_a_csv_table_come_out_as_they_were_written(tiny, sample, tmp_
     assert found["subclass"].tolist() == ["AGN", "NA", "inf"]
     assert found[["ra", "dec", "ebv", "dered_petro_r"]].dtypes.eq(np.float64).all()
     assert not found["outside_r"].any()  # a fill value is no faint galaxy
-    assert "dered_petro_r is -9999 in 3: there outside_r is by the flux of the cube" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "dered_petro_r is -9999 in 3: there outside_r is by the flux of the cube" in said.out
+    assert "warning: the networks learned from the simulated sky" in said.err
 
 
 def test_identifiers_that_a_spreadsheet_rounded_are_refused(tiny, tmp_path):
@@ -274,9 +276,20 @@ def test_the_table_tells_which_model_files_predicted_it(tiny, predicted):
     told = json.loads(predicted[3][b"sdss_photoz"])
     assert told["trial"] == "images"
     assert told["models"] == {of.name: files.sha256(path) for of, path in models.items()}
+    assert told["sky"] == "simulated"
+    assert "say nothing about real galaxies" in told["warning"]
     for of, path in models.items():
         fold = json.loads(pq.read_schema(path.with_name("pdfs.parquet")).metadata[b"sdss_photoz"])
         assert fold["models"] == {of.name: told["models"][of.name]}
+
+
+def test_only_a_run_of_the_survey_predicts_without_a_warning(tmp_path):
+    assert sky_of(tmp_path) == "unknown"
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "galaxies.parquet").touch()
+    assert sky_of(tmp_path) == "survey"
+    (tmp_path / "archive" / "catalog.duckdb").touch()
+    assert sky_of(tmp_path) == "simulated"
 
 
 def test_a_model_with_other_layers_is_refused(tiny, tmp_path):

@@ -164,19 +164,20 @@ def _check_training(path, description: dict, of: Trained) -> None:
         )
 
 
-def name_models(table: pa.Table, networks: dict[Trained, nn.Module]) -> pa.Table:
+def name_models(table: pa.Table, networks: dict[Trained, nn.Module], **told) -> pa.Table:
     """Note in a table's metadata which networks predicted it.
 
     Returns
     -------
     pyarrow.Table
         With an entry ``sdss_photoz``, JSON: ``trial``; ``version`` of the stage training; and ``models``, the SHA-256
-        of each model file by its name within the trial, ``fold_0_member_0``, ….
+        of each model file by its name within the trial, ``fold_0_member_0``, …; and what else is told.
     """
     noted = {
         "trial": next(iter(networks)).trial,
         "version": training.VERSION,
         "models": {of.name: module.sha256 for of, module in networks.items()},
+        **told,
     }
     return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: json.dumps(noted, sort_keys=True)})
 
