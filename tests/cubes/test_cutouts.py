@@ -301,9 +301,10 @@ def test_the_room_for_all_cubes_is_taken_before_any_frame_is_stacked_and_is_enou
     def noise(ra, dec, groups, copies, flux, *rest, **how):
         (folder,) = tmp_path.glob(".cubes.zarr.*.part")
         taken.update({path.name: path.stat() for path in folder.iterdir() if path.is_file()})
-        stack_cubes(ra, dec, groups, copies, flux, *rest, **how)
+        made = stack_cubes(ra, dec, groups, copies, flux, *rest, **how)
         random = np.random.default_rng(0)  # all bits vary, which compresses worst
         flux[:] = np.ldexp(random.uniform(-2, 2, flux.shape), random.integers(-120, 14, flux.shape))
+        return made
 
     monkeypatch.setattr(module, "stack_cubes", noise)
     cutouts(positions, tmp_path / "mirror", tmp_path / "cubes.zarr", precision=precision)
