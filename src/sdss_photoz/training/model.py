@@ -179,7 +179,8 @@ def name_models(table: pa.Table, networks: dict[Trained, nn.Module], **told) -> 
         "models": {of.name: module.sha256 for of, module in networks.items()},
         **told,
     }
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: json.dumps(noted, sort_keys=True, allow_nan=False)})
+    entry = json.dumps(noted, sort_keys=True, allow_nan=False)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: entry})
 
 
 def _short(kind: torch.dtype) -> str:
