@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sdss_photoz.training.ceiling import flop_of_a_galaxy, matrix_ceiling
-from sdss_photoz.training.networks import build
+from sdss_photoz.training.demand import COSTS
+from sdss_photoz.training.networks import build, names
 
 
 def test_the_papers_network_takes_four_and_a_half_gflop_a_galaxy_and_stays_as_it_is():
@@ -13,6 +14,11 @@ def test_the_papers_network_takes_four_and_a_half_gflop_a_galaxy_and_stays_as_it
     into_the_image = 2 * 64 * 64 * 64 * 5 * 25  # the one gradient that a step does not need
     assert flop_of_a_galaxy(network) == pytest.approx(3 * forward - into_the_image, rel=0.01)
     assert all(parameter.grad is None and parameter.device.type == "cpu" for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_operations_of_a_network_are_those_by_which_jobs_ask_for_time(name):
+    assert flop_of_a_galaxy(build(name)) == pytest.approx(COSTS[name].training_flop, rel=0.02)
 
 
 def test_the_ceiling_is_that_of_a_processor():

@@ -97,7 +97,7 @@ def load_examples(
         Where the store belongs to another selection, a cube's value is not finite or overflows, a galaxy lacks E(B-V)
         or a redshift, or `scratch` has no room.
     """
-    rows = galaxies["row"].to_numpy(np.int64)
+    rows = galaxies["row"].to_numpy(np.int64, copy=True)  # pandas gives it read-only
     if not on_gpu(device) and residence != "streamed":
         starts = range(0, len(rows), PIECE)
         pieces = (load_cubes_for(store, rows[start : start + PIECE], digest, without_target) for start in starts)
