@@ -46,8 +46,8 @@ def small_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smallest_run(tmp_path_factory):
-    """(galaxies, folds, store) of 24 synthetic galaxies to train on, and three to validate and three to test with."""
-    return make_run(tmp_path_factory.mktemp("smallest_run"), 30)
+    """(galaxies, folds, store) of 11 synthetic galaxies to train on, one to validate and one to test with."""
+    return make_run(tmp_path_factory.mktemp("smallest_run"), 13)
 
 
 @pytest.fixture

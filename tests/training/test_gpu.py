@@ -1,13 +1,25 @@
-"""What only a GPU's training asks for: counted operations of each network and recipe, telemetry that may fail."""
+"""A CPU plays a GPU: every network and recipe goes through all that only a GPU runs, but for the card's own kernels.
 
+The code asks `device.on_gpu` alone; here it says yes to a CPU. What remains of CUDA is replaced: memory, streams and
+events by calls that do nothing, the recorder of steps by a tape, the compiler's back end by PyTorch's own operations.
+"""
+
+import errno
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Literal, get_args, get_origin
 
+import pyarrow.parquet as pq
 import pytest
-from quick_training import QUICK, train_in
+import torch
+from test_replay import Tape
+from test_watch import events
+from torch.utils._python_dispatch import _get_current_dispatch_mode as is_taped
 
 from sdss_photoz.config import Training
-from sdss_photoz.training import ceiling, fit
-from sdss_photoz.training.networks import build, names, variant
+from sdss_photoz.training import ceiling, device, fit, jobs, replay
+from sdss_photoz.training.networks import names
+from sdss_photoz.training.watch import Scalars
 
 RECIPES = {
     "documented": {},
@@ -43,19 +55,104 @@ def test_the_recipes_take_every_choice_of_the_configuration():
             assert field.default != 0 or key == "seed" or any(taken), f"{key} is never on"
 
 
+class _Stream:
+    """A stream or an event that never waits."""
+
+    def __init__(self, *_):
+        pass
+
+    wait_stream = wait_event = synchronize = record = lambda self, *_: None
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Let a CPU be taken for a GPU; the tapes on which steps are recorded."""
+    tapes = []
+    monkeypatch.setattr(device, "GPU", "cpu")
+    cuda = {
+        "Stream": _Stream, "Event": _Stream, "current_stream": _Stream, "stream": lambda _: nullcontext(),
+        "device": lambda _: nullcontext(), "set_device": lambda _: None, "synchronize": lambda _: None,
+        "mem_get_info": lambda _: (10**9, 10**9), "is_bf16_supported": lambda **_: True,
+    }  # fmt: skip
+    for name, stand_in in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **options: empty(*size, **options))
+    compiler = partial(torch.compile, backend="eager")
+
+    def compiled(function, **options):
+        fast = compiler(function, **options)
+        return lambda *inputs: (function if is_taped() else fast)(*inputs)  # no tape can listen to what is compiled
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(replay, "Graph", lambda _: tapes.append(Tape()) or tapes[-1])
+    monkeypatch.setattr(ceiling, "ON_GPU", (64, 1))
+
+    @contextmanager
+    def claim(*_):
+        yield torch.device("cpu")
+
+    monkeypatch.setattr(jobs, "claim", claim)
+    return tapes
+
+
+def _train(run, folder, **choices) -> Training:
+    """Train for six steps."""
+    settings, (galaxies, folds, store) = Training(epochs=1, batch=2, **choices), run
+    outputs = folder / "member-0.safetensors", folder / "history.csv"
+    jobs.train(galaxies, folds, store, settings, "images", 0, 0, *outputs, scalars=folder / "tensorboard")
+    return settings
+
+
+def _all_went_well(said: str, folder, tapes: list) -> bool:
+    """Whether steps were compiled, recorded and replayed, and the share of the ceiling measured."""
+    failed = [words for words in ("cannot be compiled", "cannot be recorded", "goes on without") if words in said]
+    assert not failed, said
+    _, epoch = (event for path in (folder / "tensorboard").iterdir() for event in events(path))
+    measured = "training/share_of_ceiling" in [value.tag for value in epoch.summary.value]
+    return measured and [tape.replays for tape in tapes] == [3]
+
+
 @pytest.mark.parametrize(("network", "recipe"), EVERY)
-def test_operations_of_every_network_and_recipe_are_counted(network, recipe):
-    settings = Training(network=network, **recipe)
-    assert ceiling.flop_of_a_galaxy(build(network, settings.bins, settings.initialisation, 1, variant(settings))) > 1e6
+def test_every_network_and_recipe_trains_and_predicts_the_way_of_a_gpu(
+    smallest_run, card, tmp_path, capsys, network, recipe
+):
+    settings = _train(smallest_run, tmp_path, network=network, **recipe)
+    assert _all_went_well(capsys.readouterr().err, tmp_path, card)
+    jobs.predict(*smallest_run, settings, "images", 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet")
+    assert pq.read_metadata(tmp_path / "pdfs.parquet").num_rows == 1
 
 
-def test_a_training_goes_on_without_telemetry_that_fails(tmp_path, monkeypatch, capsys):
-    def fails(_):
-        raise RuntimeError("unsupported scalarType\nand more")
+@pytest.mark.parametrize("residence", ["device", "pinned", "streamed"])
+def test_wherever_the_cubes_stay_a_deterministic_training_goes_the_way_of_a_gpu(
+    smallest_run, card, tmp_path, capsys, residence
+):
+    _train(smallest_run, tmp_path, residence=residence, deterministic=True)
+    assert _all_went_well(capsys.readouterr().err, tmp_path, card)
 
-    monkeypatch.setattr(fit._Run, "_galaxies_per_second_at_the_ceiling", fails)
-    train_in(tmp_path, QUICK.model_copy(update={"epochs": 1}))
-    assert (tmp_path / "member-0.safetensors").is_file()
-    said = capsys.readouterr().err
-    assert "goes on without the share of the GPU's ceiling" in said
-    assert "unsupported scalarType" in said
+
+@pytest.mark.parametrize("scalars", ["__init__", "add"])
+def test_a_training_of_which_nothing_can_be_measured_ends_with_the_same_bytes_and_says_so(
+    smallest_run, card, tmp_path, capsys, monkeypatch, scalars
+):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 256.00 MiB")
+
+    def closed(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bytes_left = []
+    for place in (tmp_path / "sound", tmp_path / "failing"):
+        place.mkdir()
+        _train(smallest_run, place)
+        bytes_left.append([(place / name).read_bytes() for name in ("member-0.safetensors", "history.csv")])
+        said = capsys.readouterr().err
+        monkeypatch.setattr(fit, "matrix_ceiling", full)
+        monkeypatch.setattr(Scalars, scalars, closed)
+    assert bytes_left[0] == bytes_left[1]
+    for line in (
+        "images, fold 0, member 0: goes on without the share of the GPU's ceiling (CUDA out of memory.)\n",
+        "images, fold 0, member 0: goes on without TensorBoard's scalars ([Errno 28] No space left on device)\n",
+    ):
+        assert said.count(line) == 1
