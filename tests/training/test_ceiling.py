@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from sdss_photoz.config import Training
 from sdss_photoz.training.ceiling import flop_of_a_galaxy, matrix_ceiling
 from sdss_photoz.training.demand import COSTS
-from sdss_photoz.training.networks import build, names
+from sdss_photoz.training.networks import build, names, variant
+from sdss_photoz.training.step import Descent
 
 
 def test_the_papers_network_takes_four_and_a_half_gflop_a_galaxy_and_stays_as_it_is():
@@ -19,6 +21,17 @@ def test_the_papers_network_takes_four_and_a_half_gflop_a_galaxy_and_stays_as_it
 @pytest.mark.parametrize("name", names())
 def test_the_operations_of_a_network_are_those_by_which_jobs_ask_for_time(name):
     assert flop_of_a_galaxy(build(name)) == pytest.approx(COSTS[name].training_flop, rel=0.02)
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("averaging", ["none", "exponential"])
+def test_operations_are_the_same_in_a_training_and_counting_them_changes_no_network(name, averaging):
+    settings = Training(network=name, averaging=averaging, batch_norm=True, dropout=0.3, pooling="max")
+    network = build(name, variant=variant(settings))
+    before, counted = {key: value.clone() for key, value in network.state_dict().items()}, flop_of_a_galaxy(network)
+    descent = Descent(network, settings, 10, torch.bfloat16)
+    assert flop_of_a_galaxy(descent.network) == counted
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_the_ceiling_is_that_of_a_processor():

@@ -19,15 +19,16 @@ def flop_of_a_galaxy(network: nn.Module) -> int:
     """Floating-point operations of a step, forward and backward, for one galaxy; computed from shapes alone.
 
     Padding of the aligned form, stretch, pools and the optimizer are not counted. The shapes are those of tensors that
-    hold no numbers but know the network's device, so that layers which ask for it (autocast) get their answer.
+    hold no numbers and stand for a CPU's, wherever the network is: so a test without a GPU runs what a GPU's training
+    does, and layers that ask for their device (autocast, which refuses `meta`) get an answer.
     """
-    with FakeTensorMode() as shapes, torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with FakeTensorMode(), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         tensors = {
-            name: shapes.from_tensor(tensor) for name, tensor in (*network.named_parameters(), *network.named_buffers())
+            name: torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
+            for name, tensor in (*network.named_parameters(), *network.named_buffers())
         }
-        device = next(iter(tensors.values())).device
-        cube = torch.empty(1, CUBE_SIZE, CUBE_SIZE, len(BANDS), device=device)
-        functional_call(network, tensors, (cube, torch.empty(1, device=device))).sum().backward()
+        cube, ebv = torch.empty(1, CUBE_SIZE, CUBE_SIZE, len(BANDS)), torch.empty(1)
+        functional_call(network, tensors, (cube, ebv)).sum().backward()
     return counter.get_total_flops()
 
 
