@@ -1,4 +1,4 @@
-"""Cubes, frames and folds of a few galaxies, made by a process that plays another kind of processor.
+"""Cubes, frames, folds and a simulated sky of a few galaxies, made by a process that plays another kind of processor.
 
 `python -m tests.cubes.processors FILE` writes them to an npz file: those of galaxies that are taken together, and cubes
 of the same galaxies taken in other groups.
@@ -11,10 +11,11 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from sdss_photoz.config import Folds
+from sdss_photoz.config import Embedded, Folds
 from sdss_photoz.cubes.frame import Tan
 from sdss_photoz.cubes.resample import Projection, resample_grids
 from sdss_photoz.cubes.stack import mean_stack, median_stack
+from sdss_photoz.embedded.scene import draw_scenes
 from sdss_photoz.sample.folds import assign_folds
 from sdss_photoz.sample.footprint import great_circle, overlapping_frames
 from sdss_photoz.survey import FRAME_SHAPE, PIXEL_SCALE
@@ -64,6 +65,12 @@ def _folds(ra, dec):
     return np.stack([table["fold"], table["group"], table["role_0"] == "train", table["role_1"] == "train"])
 
 
+def _sky():
+    """Numbers of all objects of a simulated sky."""
+    scenes = draw_scenes(Embedded(fields=2, galaxies_per_field=30, visits=1))
+    return np.concatenate([scene.objects.select_dtypes("number").to_numpy(float) for scene in scenes])
+
+
 def _grouped(make, ra, dec, lengths):
     """What is made of groups of galaxies, the last of which takes all that are left, put together again."""
     bounds = [0, *np.cumsum(lengths), len(ra)]
@@ -75,6 +82,7 @@ def main() -> None:
     rng = np.random.default_rng(1)
     ra, dec = 180 + rng.uniform(-0.1, 0.1, COUNT), 30 + rng.uniform(-0.07, 0.07, COUNT)
     found = {"terms": _terms(ra, dec), "images": _images(ra, dec), "frames": _frames(ra, dec), "folds": _folds(ra, dec)}
+    found["sky"] = _sky()
     for number, lengths in enumerate(GROUPS):
         found |= {f"{make.__name__[1:]}-{number}": _grouped(make, ra, dec, lengths) for make in (_terms, _images)}
     np.savez(sys.argv[1], **found)

@@ -59,3 +59,8 @@ def test_pixels_are_those_of_any_other_processor_but_for_the_last_bits_of_a_few(
     print(f"{different:.1e} of the pixels differ", end=" ")
     assert different < 3e-3
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)  # of a noise of 1; NaN where the other has it
+
+
+@pytest.mark.parametrize("processor", OTHERS)
+def test_a_simulated_sky_has_the_same_objects_as_on_any_other_processor_but_for_their_last_digits(made, processor):
+    np.testing.assert_allclose(made[processor]["sky"], made["this one"]["sky"], rtol=1e-9, atol=1e-9)
