@@ -2,9 +2,9 @@
 
 RUN is the run's results folder, results/<run>. POSITIONS is a table (CSV and other delimited text, parquet, FITS,
 VOTable, ECSV) with columns ra, dec (degrees) and ebv (E(B-V), mag) or extinction_r (mag), of which E(B-V) is then a
-2.285th. Cubes are cut from the frames in MIRROR as
-`sdss-photoz cutouts` does; every network of every fold of the trial sees each of them. The parquet table TABLE has all
-columns of POSITIONS, redshifts, flags and distributions: docs/evaluation.md names them.
+2.285th. Cubes are cut from the frames in MIRROR as `sdss-photoz cutouts` does; every network of every fold of the trial
+sees each of them. The parquet table TABLE has all columns of POSITIONS, redshifts, flags and distributions:
+docs/evaluation.md names them.
 """
 
 import os
@@ -141,7 +141,7 @@ def predict(
         Results folder of the run.
     positions : DataFrame
         ra, dec (degrees); ebv or extinction_r (mag); dered_petro_r (mag), where there is one, decides ``outside_r``.
-        All columns are carried into the output: those named here as numbers, those of identifiers
+        All columns are carried into the output: those that are used as numbers, those of identifiers
         (`tables.IDENTIFIERS`) to the last digit, others as they are.
     frames : str or Path
         Folder of corrected frames, as for :func:`sdss_photoz.cubes.cutouts.cutouts`.
@@ -171,8 +171,12 @@ def predict(
     """
     out = Path(out)
     _check_output(out)
-    positions = _typed(positions)
+    _check_carried(positions)
     ebv = reddening(positions)
+    positions = _typed(positions)
+    petrosian = None
+    if domain.PETROSIAN in positions:
+        petrosian = tables.measured(positions, domain.PETROSIAN, tables.MAGNITUDE, NAME).values
     trial = find_trial(run, trial)
     ensemble = load_ensemble(trial.models)
     each = [f"z_phot_{of.name}" for of in trial.models]
@@ -187,9 +191,6 @@ def predict(
         with claim(device) as place, cpu_threads(threads), numerics(place, torch.float32), full:
             found, pdf = _look_at_cubes(store, ebv, depth, ensemble, place, symmetry_averaging)
     ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
-    petrosian = None
-    if domain.PETROSIAN in positions:
-        petrosian = tables.measured(positions, domain.PETROSIAN, tables.MAGNITUDE, NAME).values
     flags = domain.outside(found[limits.columns.intersection(found.columns)], limits, petrosian)
     flags["members_disagree"] = found["members_disagree"]
     flags["neighbour"] = found["brighter_beside"] | has_position_beside(ra, dec)
@@ -219,17 +220,9 @@ def _check_output(out: Path) -> None:
         raise UserError(f"{out} exists already: give another --out, or remove it first.")
 
 
-def _typed(positions: pd.DataFrame) -> pd.DataFrame:
-    """The table as it will stand in the output: needed columns as numbers, identifiers to the last digit."""
+def _check_carried(positions: pd.DataFrame) -> None:
     for column in ("ra", "dec"):
         _all_measured(positions, column)
-    positions = positions.reset_index(drop=True)
-    for column in filter(positions.__contains__, QUANTITIES):
-        if positions[column].dtype.kind not in "iuf":
-            positions[column] = tables.numbers(positions, column, QUANTITIES[column], NAME)
-    for column in positions:
-        if str(column).lower() in tables.IDENTIFIERS:
-            positions[column] = tables.identifiers(positions, column, NAME)
     try:
         pa.Table.from_pandas(positions, preserve_index=False)  # not found out after hours
     except (pa.ArrowException, ValueError) as error:
@@ -237,6 +230,17 @@ def _typed(positions: pd.DataFrame) -> pd.DataFrame:
             f"the table of positions cannot be carried into a parquet table ({' '.join(str(error).split())}): give "
             "columns of different names, each with values of one kind."
         ) from None
+
+
+def _typed(positions: pd.DataFrame) -> pd.DataFrame:
+    """The table as it will stand in the output: the columns that are used as numbers, identifiers to the last digit."""
+    positions = positions.reset_index(drop=True)
+    for column in ("ra", "dec", "ebv" if "ebv" in positions else "extinction_r", domain.PETROSIAN):
+        if column in positions and positions[column].dtype.kind not in "iuf":
+            positions[column] = tables.numbers(positions, column, QUANTITIES[column], NAME)
+    for column in positions:
+        if str(column).lower() in tables.IDENTIFIERS:
+            positions[column] = tables.identifiers(positions, column, NAME)
     return positions
 
 

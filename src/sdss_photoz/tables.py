@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from sdss_photoz.errors import UserError
 
-NO_VALUE = ("", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "--")  # words for a missing value, in lower case
+NO_VALUE = ("", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "--")  # words for a missing value, in any case
 _NINES = (9, 99, 99.9, 99.99, 999, 999.9, 9999, 99999)
 FILLS = (  # numbers that stand for a missing value, where the quantity cannot have them
     -1,
@@ -45,6 +45,7 @@ _NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf(inity)?))$"
 _WHOLE = r"^[+-]?\d+$"
 _IDENTIFIER = r"^-?(0|[1-9]\d*)$"
 _ROUNDED = r"^[+-]?\d+(\.\d*[eE][+-]?|[eE]\+)\d+$"  # 1.23766E+18, as a spreadsheet writes an identifier
+_NO_VALUE = pa.array({case(word) for word in (*NO_VALUE, "NaN") for case in (str, str.lower, str.upper, str.title)})
 _DELIMITERS = (",", ";", "\t", "|")
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _CONVERT = {
@@ -288,7 +289,7 @@ def _text(column: pd.Series) -> pa.Array:
     words = column if isinstance(column.dtype, pd.StringDtype) else column.map(str, na_action="ignore")
     words = pa.array(words, pa.string(), from_pandas=True)
     words = pc.utf8_trim_whitespace(words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words)
-    return pc.if_else(pc.is_in(pc.utf8_lower(words), pa.array(NO_VALUE)), None, words)
+    return pc.if_else(pc.is_in(words, _NO_VALUE), None, words)
 
 
 def _matches(words: pa.Array, pattern: str) -> np.ndarray:
@@ -304,15 +305,27 @@ def has_value(column: pd.Series) -> np.ndarray:
 def inferred(column: pd.Series) -> pd.Series:
     """A column of text as int64 (uint64 where it must be), float64 or, where a word is no number, as it is."""
     words = _text(column)
-    if not words.null_count and _matches(words, _WHOLE).all():
-        for kind in (pa.int64(), pa.uint64()):
-            try:
-                return pd.Series(words.cast(kind).to_numpy(), index=column.index)
-            except pa.ArrowInvalid:
-                continue
-    if (_matches(words, _NUMBER) | ~has_value(column)).all():
-        return pd.Series(words.cast(pa.float64()).to_numpy(zero_copy_only=False), index=column.index, dtype=np.float64)
-    return column
+    values = _whole(words)
+    if values is None:
+        try:
+            values = words.cast(pa.float64())
+        except pa.ArrowInvalid:
+            return column
+    return pd.Series(values.to_numpy(zero_copy_only=False), index=column.index, dtype=values.type.to_pandas_dtype())
+
+
+def _whole(words: pa.Array) -> pa.Array | None:
+    """Words as int64 or, where one is above 2**63, as uint64; None where one is missing or another number."""
+    if words.null_count or (len(words) and not _matches(words[:1], _WHOLE).all()):  # a cast that fails is slow
+        return None
+    if pc.any(pc.match_substring(words, "x", ignore_case=True)).as_py():  # 0x10 is no number here
+        return None
+    for kind in (pa.int64(), pa.uint64()):
+        try:
+            return words.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return None
 
 
 def numbers(table: pd.DataFrame, column: str, quantity: Quantity, name: str = "the table") -> np.ndarray:
@@ -432,10 +445,5 @@ def identifiers(table: pd.DataFrame, column: str, name: str = "the table") -> pd
 
 def _whole_or_text(words: pa.Array, values: pd.Series) -> pd.Series:
     """Text as whole numbers where that changes no character of it: a gap would make doubles of them in some readers."""
-    if not words.null_count and _matches(words, _IDENTIFIER).all():
-        for kind in (pa.int64(), pa.uint64()):
-            try:
-                return pd.Series(words.cast(kind).to_numpy(), index=values.index)
-            except pa.ArrowInvalid:
-                continue
-    return pd.Series(words.to_pandas().to_numpy(), index=values.index, dtype=str)
+    whole = _whole(words) if _matches(words, _IDENTIFIER).all() else None
+    return pd.Series((words if whole is None else whole).to_pandas().to_numpy(), index=values.index)

@@ -94,7 +94,10 @@ def test_a_fill_value_is_no_redshift_and_is_counted_on_the_terminal_and_in_json(
 
 def test_a_row_without_a_position_is_scored_and_lies_in_no_sky_cell(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("ra,dec,z,p\n10.1,1.0,0.10,0.101\n12.1,1.0,0.20,0.201\n14.1,-9999,0.30,0.299\n")
-    found = _scores(capsys, tmp_path / "t.csv", "--z-spec", "z", "--z-phot", "p")
+    assert main(["evaluate", str(tmp_path / "t.csv"), "--z-spec", "z", "--z-phot", "p"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert "1 of 3 rows have no position: drawn one by one" in err
     assert found["bias"] == pytest.approx(0.000324398, abs=1e-9)
     assert (found["n"], found["missing"], found["without_position"]) == (3, 0, 1)
     assert found["resampled"] == "2 sky cells of nside 64 and 1 rows without a position"

@@ -100,8 +100,11 @@ def test_columns_of_the_input_are_carried_through(positions, predicted):
 def test_columns_of_a_csv_table_come_out_as_they_were_written(tiny, sample, tmp_path, capsys):
     places = [f"{galaxy.ra:.8f},{galaxy.dec:.8f},0.0297" for galaxy in sample.head(3).itertuples()]
     own = ["1237649006296563726,0266,001,AGN", "1237649006296563713,0267,002,NA", ",0268,,inf"]
+    places = [f"{place},as in ebv" for place in places]
     rows = [f"{mine},{place},-9999" for mine, place in zip(own, places, strict=True)]
-    (tmp_path / "t.csv").write_text("objID,plate,fiber,subclass,ra,dec,ebv,dered_petro_r\n" + "\n".join(rows))
+    (tmp_path / "t.csv").write_text(
+        "objID,plate,fiber,subclass,ra,dec,ebv,extinction_r,dered_petro_r\n" + "\n".join(rows)
+    )
     words = [
         tiny.results,
         tmp_path / "t.csv",
@@ -117,6 +120,7 @@ def test_columns_of_a_csv_table_come_out_as_they_were_written(tiny, sample, tmp_
     assert found["plate"].tolist() == ["0266", "0267", "0268"]
     assert found["fiber"].tolist()[:2] == ["001", "002"]
     assert found["subclass"].tolist() == ["AGN", "NA", "inf"]
+    assert found["extinction_r"].tolist() == ["as in ebv"] * 3  # where there is ebv it is not used
     assert found[["ra", "dec", "ebv", "dered_petro_r"]].dtypes.eq(np.float64).all()
     assert not found["outside_r"].any()  # a fill value is no faint galaxy
     said = capsys.readouterr()
@@ -184,6 +188,10 @@ def test_members_disagree_where_their_redshifts_scatter_more_than_they_are_wide(
         ({"positions": pd.concat([SMALL] * 2).assign(mark=["a", 1])}, "carried into a parquet table .*column mark"),
         ({"positions": SMALL.assign(z_phot=0.1)}, "has a column 'z_phot', as the output has: rename it"),
         ({"positions": SMALL.assign(dec=91)}, "declinations lie in -90 to 90 degrees"),
+        (
+            {"positions": SMALL.assign(dered_petro_r=77.0), "frames": "."},
+            "'dered_petro_r' .* is 77 in row 1, but magnitudes lie in",
+        ),
         ({"frames": "."}, "holds no corrected frame"),
     ],
 )

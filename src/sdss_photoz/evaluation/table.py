@@ -54,6 +54,10 @@ def main(args) -> int:
         without = "; ".join(tables.said(column, marks) for column, marks in report["missing_values"].items())
         rows = report["n"] + report["missing"]
         print(f"sdss-photoz evaluate: {report['missing']} of {rows} rows are left out: {without}", file=sys.stderr)
+    if alone := report["without_position"]:
+        print(
+            f"sdss-photoz evaluate: {alone} of {report['n']} rows have no position: drawn one by one", file=sys.stderr
+        )
     return 0
 
 
