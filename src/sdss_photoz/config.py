@@ -181,6 +181,17 @@ class Region(Block):
         across = (0.0, 360.0) if wide >= 360 else ((first - widened) % 360, (first - widened) % 360 + wide)
         return tuple(round(bound, 6) for bound in across), (round(low, 6), round(high, 6))
 
+    def from_zero(self) -> dict:
+        """Return the box as JSON values, its right ascension from 0 to 360 degrees where it was written below 0.
+
+        Folds of such a box were once those of another sky; a parameter that reads otherwise deals them anew.
+        """
+        box = self.model_dump(mode="json")
+        if min(self.ra) < 0:
+            first, last = self.box()[0]
+            box["ra"] = [first, last if last <= 360 else last - 360]
+        return box
+
     def contains(self, ra, dec, margin: float = 0.0):
         """Whether positions lie in the box, its edges included.
 

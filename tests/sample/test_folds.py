@@ -201,3 +201,11 @@ def test_a_region_is_one_box_in_the_query_the_folds_and_the_plan(box):
     assert np.array_equal(in_region(sky, "not box", {"box": region}), ~asked)
     share = asked[hairs.size :].mean()
     assert box_area(region) / box_area(Region()) == pytest.approx(share, abs=0.004)
+
+
+@pytest.mark.parametrize(("ra", "expected"), [([-50, 60], [310, 60]), ([-180, 180], [0, 360]), ([350, 10], [350, 10])])
+def test_a_box_written_below_zero_is_the_same_box_from_zero(ra, expected):
+    box = Region(ra=ra)
+    assert box.from_zero()["ra"] == expected
+    around = np.linspace(0, 359.9, 721)
+    assert (Region(**box.from_zero()).contains(around, 0 * around) == box.contains(around, 0 * around)).all()

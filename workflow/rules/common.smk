@@ -137,7 +137,7 @@ def trial_folds(wildcards):
     """Folds, regions and all else that deals the galaxies of one trial."""
     folds = CONFIG.trials[wildcards.trial].folds
     names = {region.removeprefix("not ") for region in (folds.train_in, folds.test_in) if region is not None}
-    regions = {name: CONFIG.regions[name].model_dump(mode="json") for name in sorted(names)}
+    regions = {name: CONFIG.regions[name].from_zero() for name in sorted(names)}
     return {"folds": folds.params(), "regions": regions}
 
 
