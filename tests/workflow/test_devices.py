@@ -35,7 +35,7 @@ def noted(*arguments):
 
 jobs.claim = noted
 jobs.load_examples = lambda *_, **__: None  # what follows the device is not looked at here
-jobs.train_member = lambda *arguments: [Path(output).touch() for output in arguments[5:7]]
+jobs.train_member = lambda *arguments: [Path(output).touch() for output in arguments[6:8]]
 """
 
 

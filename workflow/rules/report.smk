@@ -1,9 +1,7 @@
 # Stage report: one page that shows what came out.
 
 
-FLOOR = Path(
-    os.path.relpath(Path(workflow.basedir) / "config" / "embedded-large.floor.json")
-)  # a moved folder moves it
+FLOOR = Path(workflow.basedir) / "config" / "embedded-large.floor.json"
 WIDE = not PUBLISHED and not CONFIG.frames_come_later  # else there are no frames to look around in
 
 
@@ -50,7 +48,6 @@ rule report:
         shards=expand([rules.make_cubes.output.flux, rules.make_cubes.output.depth], chunk=CHUNKS),
         quality=expand(rules.make_cubes.output.quality, chunk=CHUNKS),
         context=rules.draw_context.output.context if WIDE else [],
-        floor=str(FLOOR) if EMBEDDED and FLOOR.is_file() else [],
     output:
         page=f"{RUN}/report/index.html",
         tables=directory(f"{RUN}/report/tables"),
@@ -67,6 +64,7 @@ rule report:
         runtime=60,
     params:
         config=CONFIG.params(),
+        floor=files.sha256(FLOOR) if EMBEDDED and FLOOR.is_file() else None,  # not its path, which a moved folder changes
         version=VERSION["report"],
     message:
         "Writing the report"

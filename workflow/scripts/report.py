@@ -33,5 +33,5 @@ with stage(snakemake):
         published=Path(snakemake.input.published) if snakemake.input.published else None,
         quality=[Path(path) for path in snakemake.input.quality],
         context=Path(snakemake.input.context) if snakemake.input.context else None,
-        floor=read_floor(config, Path(snakemake.input.floor)) if snakemake.input.floor else None,
+        floor=read_floor(config),
     )
