@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
@@ -18,6 +19,7 @@ from tests.workflow.conftest import ROOT
 
 PATIENCE = ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2", "--slurm-status-command", "squeue"]
 PATIENCE += ["--seconds-between-status-checks", "2"]
+ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "sdss-photoz-tests-slurm.lock")  # may be taken twice by one test
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def slurm(need_program):
     need_program(*cluster.PROGRAMS)
     if os.geteuid() != 0:
         skip("a Slurm cluster on this machine needs root")
-    with FileLock(Path(tempfile.gettempdir()) / "sdss-photoz-tests-slurm.lock"):
+    with ONE_AT_A_TIME:
         if others := cluster.strangers():
             skip(f"another Slurm runs on this machine and is left alone: {', '.join(others)}")
         folder = Path(tempfile.mkdtemp(prefix="slurm-"))
@@ -40,7 +42,7 @@ def test_a_cluster_comes_up_as_soon_as_another_went_down_and_leaves_a_munged_of_
     need_program, tmp_path
 ):
     need_program(*cluster.PROGRAMS)
-    with tempfile.TemporaryDirectory() as place, cluster.munge(Path(place)):
+    with ONE_AT_A_TIME, tempfile.TemporaryDirectory() as place, cluster.munge(Path(place)):
         theirs = munges()
         assert len(theirs) == 1
         for _ in range(3):
@@ -65,9 +67,15 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     with slurm(need_program) as folder:
         command = ["snakemake", "--profile", "slurm", "--configfile", "tests/tiny.yaml", *PATIENCE]
-        done = subprocess.run(["timeout", "-s", "INT", "3600", *command], cwd=checkout, capture_output=True, text=True)
+        run = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for(lambda: list(checkout.glob("results/tiny/plans/*.yaml")), run)
+        planned = (checkout / "tests" / "tiny.yaml").read_text()
+        (checkout / "tests" / "tiny.yaml").write_text(planned.replace("epochs: 2", "epochs: 1"))  # while jobs wait
+        said, _ = run.communicate()
         jobs = (folder / "slurmctld.log").read_text()
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.returncode == 0, said
+    histories = list(checkout.glob("results/tiny/training/images/fold-*/member-0.history.csv"))
+    assert [len(pd.read_csv(path)) for path in histories] == [2, 2]
     assert (checkout / "results" / "tiny" / "report" / "index.html").stat().st_size > 100_000
     places = re.findall(r"in (\w+) on (\w+)", jobs)
     places += [(partition, node) for node, partition in re.findall(r"NodeList=(\w+) .*Partition=(\w+)", jobs)]
@@ -75,7 +83,9 @@ def test_the_slurm_profile_takes_the_tiny_run_through_a_cluster(root, need_progr
         jobs
     )  # the archive, frames and cubes of two chunks, wide images, four on a GPU, scores, report
     assert [node for partition, node in places if partition == "gpu"] == ["g1"] * 4  # two trained, two predicted
-    assert {node for partition, node in places if partition == "cpu"} <= {"c1", "c2"}
+    nodes = {node for partition, node in places if partition == "cpu"}
+    assert nodes
+    assert nodes <= {"c1", "c2"}
 
 
 HELD = """
