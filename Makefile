@@ -21,6 +21,7 @@ lint: .venv/test
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	lint-imports --no-cache --no-logo
 	snakemake --lint
 
 bench: .venv/test
@@ -29,7 +30,7 @@ bench: .venv/test
 
 docs: .venv/test
 	sdss-photoz schema > config.schema.json
-	python -m sdss_photoz.config > docs/config.md
+	python -m sdss_photoz.config.document > docs/config.md
 
 .venv/run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -4,7 +4,7 @@
 #   snakemake --profile slurm                      the same on a cluster
 
 
-# A config file on the command line stands alone: the default run's keys do not leak into it. A job reads its run's plan.
+# The default configuration is not merged into one of the command line. Jobs read their run's plan.
 if workflow.is_main_process and not workflow.overwrite_configfiles:
 
     configfile: f"{workflow.basedir}/config.yaml"
@@ -38,15 +38,15 @@ rule all:
         report=f"{RUN}/report/index.html",
 
 
-# Only where Snakemake was typed, not in its jobs.
+# Only in the main process, not in its jobs.
 onstart:
     write_plan(CONFIG, VERSION)
-    keep_outputs()
+    back_up_outputs()
 
 
 onsuccess:
-    let_go_outputs()
+    discard_backups()
 
 
 onerror:
-    put_back_outputs()
+    restore_outputs()

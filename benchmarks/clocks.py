@@ -1,4 +1,4 @@
-"""Times that are taken in turn, and memory of processes of their own."""
+"""CPU and wall times of alternately run functions, and peak memory of processes."""
 
 import contextlib
 import multiprocessing
@@ -14,31 +14,31 @@ import pandas as pd
 
 
 def cpu_seconds() -> float:
-    """Processor seconds of this process and of those that it started and waited for."""
+    """Return the CPU seconds of this process and of its finished children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def in_turn(contestants: dict[str, Callable], rounds: int, least: float = 0.1) -> pd.DataFrame:
-    """Run each contestant in each round, so that other work on the machine disturbs all alike.
+def time_alternately(functions: dict[str, Callable], rounds: int, least: float = 0.1) -> pd.DataFrame:
+    """Time functions alternately, so that other load of the machine affects all of them.
 
     Parameters
     ----------
-    contestants : dict
-        Functions without arguments.
+    functions : dict
+        Functions without arguments, by name.
     rounds : int
-        How often each has its turn, after one that is not timed.
+        Number of timed rounds, after one that is not timed.
     least : float
-        Seconds that a turn lasts at least: a function that takes less is run more than once.
+        Seconds for which a function is repeated in each round.
 
     Returns
     -------
     DataFrame
-        wall, cpu: seconds of the fastest run of each contestant, which the index names.
+        wall, cpu: seconds of the fastest call; the index names the function.
     """
-    best = {name: (float("inf"), float("inf")) for name in contestants}
+    best = {name: (float("inf"), float("inf")) for name in functions}
     for turn in range(rounds + 1):
-        for name, function in contestants.items():
+        for name, function in functions.items():
             end = time.perf_counter() + least
             while True:
                 wall, cpu = time.perf_counter(), cpu_seconds()
@@ -52,7 +52,7 @@ def in_turn(contestants: dict[str, Callable], rounds: int, least: float = 0.1) -
 
 
 def peak_gigabytes() -> float:
-    """Largest memory of this process so far; `ru_maxrss` would count that of the process which started it."""
+    """Return the peak memory of this process (GB); `ru_maxrss` would include that of the parent process."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
@@ -60,13 +60,13 @@ def peak_gigabytes() -> float:
 
 
 def in_own_process(function: Callable, *arguments):
-    """What a function returns in a new process."""
+    """Return the result of a function called in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         return executor.submit(function, *arguments).result()
 
 
 @contextlib.contextmanager
 def quiet():
-    """Keep progress bars off the terminal."""
+    """Suppress progress bars."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         yield

@@ -1,11 +1,11 @@
-"""Cubes: the kernel against SWarp and reproject, the stage against bare decompression, memory, depth, shared frames.
+"""Benchmarks of the cubes: the kernel, SWarp and reproject; the stage and decompression; memory; shared frames.
 
     python benchmarks/cubes.py SAS
 
-SAS is a folder of corrected frames. What is compared takes its turn round by round in one run, and the fastest run of
-each counts; ratios are of processor seconds, which other work on the machine lengthens least. Prints a page of tables
-and writes it, with a figure, to docs/benchmarks/. Takes some five minutes on two cores; ``--full`` takes three times
-the rounds and frames, ``--quick`` shows in a minute that it runs.
+SAS is a folder of corrected frames. Programs run alternately in rounds, and the fastest round of each counts; ratios
+are of CPU seconds, which depend least on the load of the machine. Prints tables and writes them, with a figure, to
+docs/benchmarks/. Takes some five minutes on two cores; ``--full`` takes three times the rounds and frames, ``--quick``
+tests in a minute that it runs.
 """
 
 import argparse
@@ -14,16 +14,16 @@ from pathlib import Path
 from clocks import in_own_process
 from cubes_chunks import shared_frames
 from cubes_kernels import kernels, readers
-from cubes_page import Figures, draw, page
-from cubes_stage import depths, galaxies_a_frame, stage
+from cubes_page import Results, draw, page
+from cubes_stage import depths, galaxies_per_frame, stage
 from cubes_store import precisions
 
 from sdss_photoz.cubes.cutouts import find_frames
 
 OUT = Path(__file__).parents[1] / "docs" / "benchmarks"
-GALAXIES = 20  # on a frame
+GALAXIES = 20  # per frame
 CHUNKS = 125  # of the synthetic survey
-SIZES = {  # rounds, frames of the stage, galaxies a frame, depths, galaxies of each depth, cubes of each precision
+SIZES = {  # rounds, frames of the stage, galaxies per frame, depths, galaxies of each depth, cubes of each precision
     "--quick": (1, 1, (1, 20), (1, 4), 20, 5),
     "": (4, 200, (1, 2, 5, 10, 20, 50, 100, 200), (1, 2, 4, 16, 64), 1000, 200),
     "--full": (12, 600, (1, 2, 5, 10, 20, 50, 100, 200), (1, 2, 4, 8, 16, 32, 64), 1000, 200),
@@ -37,27 +37,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the page and the figure")
     for size in filter(None, SIZES):
         parser.add_argument(size, dest="size", action="store_const", const=size, default="")
-    words = parser.parse_args()
-    figures = measure(words.sas, words.size)
-    text = page(figures, words.size)
+    arguments = parser.parse_args()
+    results = measure(arguments.sas, arguments.size)
+    text = page(results, arguments.size)
     print(text)
-    words.out.mkdir(parents=True, exist_ok=True)
-    (words.out / "cubes.md").write_text(text)
-    draw(figures, words.out / "cubes.png")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "cubes.md").write_text(text)
+    draw(results, arguments.out / "cubes.png")
 
 
-def measure(sas: Path, size: str) -> Figures:
-    """Measure everything, one after the other."""
-    rounds, frames, crowds, visits, galaxies, positions = SIZES[size]
+def measure(sas: Path, size: str) -> Results:
+    """Run all benchmarks in sequence."""
+    rounds, frames, densities, visits, galaxies, positions = SIZES[size]
     paths = find_frames(sas)
     chosen = next((frame for frame in paths if frame.band == "r"), next(iter(paths)))
-    return Figures(
+    return Results(
         frames=len(paths),
         positions=GALAXIES,
         kernels=kernels(paths[chosen], GALAXIES, rounds),
         readers=readers(list(paths.values())[: min(rounds, 3)], rounds),
         stage=in_own_process(stage, sas, GALAXIES, frames),
-        crowds=galaxies_a_frame(chosen, paths[chosen], crowds, rounds),
+        densities=galaxies_per_frame(chosen, paths[chosen], densities, rounds),
         deep_galaxies=galaxies,
         depths=depths(visits, galaxies),
         precisions=precisions(paths, positions, rounds),

@@ -1,23 +1,23 @@
-"""How many frames of a survey are needed by more than one chunk, and so decompressed more than once."""
+"""The fraction of frames that overlap galaxies of several chunks, and are decompressed several times."""
 
 import numpy as np
 from astropy import units
 from astropy_healpix import HEALPix
 from footprint import GALAXIES, make_fields, make_galaxies
 
-from sdss_photoz.sample.footprint import overlapping_frames
-from sdss_photoz.sample.selection import shard_length
-from sdss_photoz.survey import BANDS
+from sdss_photoz.frames.footprint import overlapping_frames
+from sdss_photoz.sample.chunks import shard_length
+from sdss_photoz.surveys import SDSS
 
 
 def shared_frames(chunks: int) -> dict[str, float]:
-    """Count them in the synthetic survey of ``footprint.py``, its galaxies in the order of `select`.
+    """Count frames needed by several chunks in the synthetic survey of ``footprint.py``.
 
     Returns
     -------
     dict
-        chunks, galaxies, frames; share: of the frames that any galaxy needs, those that two chunks or more need;
-        times: how often a frame is decompressed on average; galaxies_a_frame: of a frame in a chunk.
+        chunks, galaxies, frames; fraction: frames needed by two chunks or more, of those that any galaxy needs;
+        decompressions: mean number per frame; galaxies_per_frame: mean number per frame and chunk.
     """
     rng = np.random.default_rng(1)
     fields = make_fields(rng)
@@ -30,14 +30,14 @@ def shared_frames(chunks: int) -> dict[str, float]:
     frame = found["run"].to_numpy(np.int64)
     for name, width in (("camcol", 8), ("field", 1 << 13)):
         frame = frame * width + found[name].to_numpy(np.int64)
-    band = found["band"].map(BANDS.index).to_numpy(np.int64)
-    pairs = np.unique((frame * len(BANDS) + band) * chunks + chunk[found["galaxy"].to_numpy()])
-    times = np.unique(pairs // chunks, return_counts=True)[1]
+    band = found["band"].map(SDSS.band_names.index).to_numpy(np.int64)
+    pairs = np.unique((frame * len(SDSS.band_names) + band) * chunks + chunk[found["galaxy"].to_numpy()])
+    decompressions = np.unique(pairs // chunks, return_counts=True)[1]
     return {
         "chunks": chunks,
         "galaxies": GALAXIES,
-        "frames": len(times),
-        "share": float(np.mean(times > 1)),
-        "times": float(times.mean()),
-        "galaxies_a_frame": len(found) / len(pairs),
+        "frames": len(decompressions),
+        "fraction": float(np.mean(decompressions > 1)),
+        "decompressions": float(decompressions.mean()),
+        "galaxies_per_frame": len(found) / len(pairs),
     }

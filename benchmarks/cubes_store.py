@@ -4,40 +4,40 @@ import functools
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
-from clocks import in_turn, quiet
+from clocks import quiet, time_alternately
 
-from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.frame import read_frame, read_wcs
+from sdss_photoz.cubes.layout import PRECISIONS, create_store
+from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection
-from sdss_photoz.cubes.store import create_store, load_cubes, open_store, shard_files, write_shard
-from sdss_photoz.survey import BANDS, CUBE_SIZE, Frame
+from sdss_photoz.cubes.store import open_store, shard_files, write_shard
+from sdss_photoz.surveys import CUBE, SDSS
+from sdss_photoz.surveys.sdss import Frame
 
-BRIGHT = 100  # noises
-PRECISIONS = get_args(Cubes.model_fields["precision"].annotation)
+BRIGHT = 100  # in units of the noise
 
 
 def precisions(paths: dict[Frame, Path], positions: int, rounds: int) -> pd.DataFrame | None:
-    """Measure each on cubes at random places of the fields that have frames in all bands.
+    """Measure each precision on cubes at random positions in fields that have frames in all bands.
 
     Returns
     -------
     DataFrame
-        bytes: of a cube; rms, largest: error in the noise of each pixel's frame; relative: largest error of pixels
-        above 100 noises, over their flux; write, load: cubes a second, in one shard and in random order; index
-        precision. None where no field has frames in all bands.
+        bytes: per cube; rms, largest: error in units of the noise of each pixel's frame; relative: largest relative
+        error of pixels above 100 times the noise; write, load: cubes per second, in one shard and in random order;
+        index precision. None if no field has frames in all bands.
     """
     bands = Counter(frame[:3] for frame in paths)
-    paths = {frame: path for frame, path in paths.items() if bands[frame[:3]] == len(BANDS)}
+    paths = {frame: path for frame, path in paths.items() if bands[frame[:3]] == len(SDSS.band_names)}
     if not paths:
         return None
     flux, noise = _cubes(paths, positions)
     table = pd.DataFrame({"object_id": np.arange(len(flux)), "ra": 0.0, "dec": 0.0})
-    rows, depth = np.random.default_rng(2).permutation(len(flux)), np.ones((len(flux), len(BANDS)), np.uint16)
+    rows, depth = np.random.default_rng(2).permutation(len(flux)), np.ones((len(flux), len(SDSS.band_names)), np.uint16)
     bright = flux > BRIGHT * noise
     found = pd.DataFrame(index=pd.Index(PRECISIONS, name="precision"))
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +47,7 @@ def precisions(paths: dict[Frame, Path], positions: int, rounds: int) -> pd.Data
         writers = {name: functools.partial(write_shard, store, 0, flux, depth) for name, store in stores.items()}
         readers = {name: functools.partial(load_cubes, store, rows) for name, store in stores.items()}
         with quiet():
-            write, load = in_turn(writers, rounds), in_turn(readers, rounds)
+            write, load = time_alternately(writers, rounds), time_alternately(readers, rounds)
         for name, store in stores.items():
             error = open_store(store)["flux"][:] - flux
             found.loc[name, "bytes"] = shard_files(store, 0)[0].stat().st_size / len(flux)
@@ -58,7 +58,7 @@ def precisions(paths: dict[Frame, Path], positions: int, rounds: int) -> pd.Data
 
 
 def _cubes(paths: dict[Frame, Path], positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cubes of each field, and the noise of each one's frames (nanomaggies)."""
+    """Return cubes of each field, and the noise of their frames (nanomaggies)."""
     rng, fields, cubes, noise = np.random.default_rng(1), {}, [], []
     for frame in paths:
         fields.setdefault(frame[:3], []).append(frame)
@@ -70,11 +70,11 @@ def _cubes(paths: dict[Frame, Path], positions: int) -> tuple[np.ndarray, np.nda
         ra, dec = Projection(read_wcs(paths[frames[0]])).centre()
         ra = ra + rng.uniform(-0.08, 0.08, positions) / np.cos(np.radians(dec))
         dec = dec + rng.uniform(-0.06, 0.06, positions)
-        cubes.append(np.empty((positions, CUBE_SIZE, CUBE_SIZE, len(BANDS)), np.float32))
+        cubes.append(np.empty((positions, *CUBE.shape), np.float32))
         with quiet():
-            everyone = [(frame, np.arange(positions)) for frame in frames]
-            stack_cubes(ra, dec, everyone, copies, cubes[-1], np.empty((positions, len(BANDS)), np.uint16))
-        images = [read_frame(paths[frame]).image for frame in sorted(frames, key=lambda frame: BANDS.index(frame.band))]
+            overlaps = [(frame, np.arange(positions)) for frame in frames]
+            stack_cubes(ra, dec, overlaps, copies, cubes[-1], np.empty((positions, len(SDSS.band_names)), np.uint16))
+        images = [read_frame(paths[frame]).image for frame in sorted(frames, key=lambda frame: SDSS.index(frame.band))]
         sigma = [1.4826 * np.nanmedian(np.abs(image - np.nanmedian(image))) for image in images]
-        noise.append(np.broadcast_to(np.float32(sigma), (positions, 1, 1, len(BANDS))))
+        noise.append(np.broadcast_to(np.float32(sigma), (positions, 1, 1, len(SDSS.band_names))))
     return np.concatenate(cubes), np.concatenate(noise)

@@ -1,14 +1,14 @@
-"""Footprints at the size of the survey: an index of all its fields, and all galaxies of the sample.
+"""Time and memory of the footprint search for all fields of the survey and all galaxies of the sample.
 
     python benchmarks/footprint.py
 
 The index is synthetic: 937,836 fields of 6 camera columns in runs along both strips of each stripe, of node 95, and
 of some hundred visits to the equatorial stripe; terms of each band scatter as in a real run. The 516,525 galaxies are
-drawn evenly over that sky. Each measurement is a process of its own on one core: seconds with the reading of the
-fields, peak memory (GB, with libraries and tables), and their ratios to what is allowed. "chunk" is what one job of the
-workflow does, for a chunk of 400 on the equatorial stripe. Prints one JSON object.
+drawn uniformly over that sky. Each measurement runs in a process of its own on one core: seconds including the reading
+of the fields, peak memory (GB, with libraries and tables), and their ratios to the limits. "chunk" is the work of one
+job of the workflow, for one of 400 chunks, on the equatorial stripe. Prints one JSON object.
 
-One core of an AMD EPYC shared with other work: all 29.5 s (0.49 of what is allowed) and 1.31 GB (0.33) for 8,143,500
+On a shared core of an AMD EPYC: all 29.5 s (0.49 of the limit) and 1.31 GB (0.33) for 8,143,500
 overlaps; a chunk of 1,291 galaxies in up to 129 visits 2.3 s and 0.66 GB.
 """
 
@@ -35,7 +35,7 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", 
 
 
 def scans():
-    """First mu, length (degrees), node, inclination and strip of the survey's scans: stripes, then revisits."""
+    """Yield first mu, length (degrees), node, inclination and strip of the survey's scans: stripes, then revisits."""
     for stripe in range(1, 46):
         for strip in (0, 1):
             yield 95 + 90 - 65, 130.0, 95.0, 2.5 * stripe - 57.5, strip
@@ -44,7 +44,7 @@ def scans():
 
 
 def make_fields(rng) -> pd.DataFrame:
-    """The index of fields."""
+    """Make the index of fields."""
     parts, count = [], 0
     for number, (first, length, node, incl, strip) in enumerate(scans()):
         along = int(length / STEP)
@@ -69,8 +69,8 @@ def make_fields(rng) -> pd.DataFrame:
 
 
 def make_galaxies(fields, rng) -> pd.DataFrame:
-    """Galaxies, evenly over the sky of the fields, in the order of right ascension in strips of declination."""
-    from sdss_photoz.sample.footprint import sky_position
+    """Draw galaxies uniformly over the fields, ordered by right ascension in strips of declination."""
+    from sdss_photoz.surveys.great_circle import sky_position
 
     once = fields[fields["run"] < 94 + 7 * 92]  # the stripes, and two visits to the equator
     place = once.iloc[rng.integers(0, len(once), GALAXIES)]
@@ -84,16 +84,16 @@ def make_galaxies(fields, rng) -> pd.DataFrame:
 
 
 def measured(what, folder) -> dict:
-    """Match in a fresh process."""
-    words = [sys.executable, __file__, "--measure", what, str(folder)]
-    lines = subprocess.run(words, env=os.environ | ONE_THREAD, check=True, capture_output=True, text=True).stdout
-    result, limits = json.loads(lines), {"all": ALL, "chunk": CHUNK}[what]
-    return result | {f"{name}_of_allowed": round(result[name] / limits[name], 3) for name in limits}
+    """Run `measure` in a new process, and add ratios to the limits."""
+    command = [sys.executable, __file__, "--measure", what, str(folder)]
+    output = subprocess.run(command, env=os.environ | ONE_THREAD, check=True, capture_output=True, text=True).stdout
+    result, limits = json.loads(output), {"all": ALL, "chunk": CHUNK}[what]
+    return result | {f"{name}_of_limit": round(result[name] / limits[name], 3) for name in limits}
 
 
 def measure(what, folder: Path) -> dict:
-    """Match all galaxies, or those of one chunk as a job of the workflow does."""
-    from sdss_photoz.sample.footprint import fields_near, overlapping_frames
+    """Find the frames of all galaxies, or of those of one chunk as a job of the workflow does."""
+    from sdss_photoz.frames.footprint import fields_near, overlapping_frames
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
@@ -118,14 +118,14 @@ def measure(what, folder: Path) -> dict:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="keep the synthetic survey here")
+    parser.add_argument("--folder", type=Path, help="folder to keep the synthetic survey in")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    words = parser.parse_args()
-    if words.measure:
-        print(json.dumps(measure(words.measure[0], Path(words.measure[1])), allow_nan=False))
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure[0], Path(arguments.measure[1])), allow_nan=False))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = words.folder or Path(scratch)
+        folder = arguments.folder or Path(scratch)
         if not (folder / "galaxies.parquet").exists():
             folder.mkdir(parents=True, exist_ok=True)
             rng = np.random.default_rng(1)

@@ -1,10 +1,10 @@
-"""What a simulated sky costs: a few fields are made, and the time of a whole sky on a node is worked out.
+"""Time of a simulated sky: a few fields are made, and the time of the whole sky on a node is extrapolated.
 
     python benchmarks/sky.py [CONFIG] [--fields 4] [--cores 16]
 
-CONFIG is config/embedded-large.yaml unless another is given. Fields are independent of each other and made in processes
-of their own; what one process does before and after them (drawing the sky, writing the catalogue) is measured at full
-size, the catalogue on the measured fields over and over.
+CONFIG is config/embedded-large.yaml by default. Fields are independent and made in parallel; the serial parts (drawing
+the sky, writing the catalogue) are measured at full size, the catalogue with the objects of the measured fields
+repeated.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from sdss_photoz.embedded.database import write_catalog
 from sdss_photoz.embedded.scene import draw_scenes
 
 LARGE = Path(__file__).parents[1] / "config" / "embedded-large.yaml"
-spent = Counter()  # processor seconds
+spent = Counter()  # CPU seconds by part
 
 
 def timed(name, function):
-    """The function, which adds its time to what was spent under a name."""
+    """Wrap a function to add its CPU time to `spent[name]`."""
 
     def wrapped(*arguments, **keywords):
         start = time.process_time()
@@ -40,7 +40,7 @@ def timed(name, function):
 
 
 def measure(embedded, number: int) -> None:
-    """Make some fields of a sky, and its catalogue."""
+    """Make `number` fields of a sky, and its catalogue."""
     scenes = timed("drawing the sky", draw_scenes)(embedded)
     fields = build._field_rows(scenes)
     jobs = [
@@ -55,7 +55,7 @@ def measure(embedded, number: int) -> None:
 
 
 def moved(objects: pd.DataFrame, here: pd.Series, there: pd.Series) -> pd.DataFrame:
-    """The objects of one field as if they stood in another."""
+    """Move the objects of one field to another."""
     place = {"run": there["run"], "camcol": there["camcol"], "field": there["field"]}
     ra = (objects["ra"] - here["ra"]) * np.cos(np.radians(here["dec"])) / np.cos(np.radians(there["dec"]))
     return objects.assign(**place, ra=(ra + there["ra"]) % 360, dec=objects["dec"] - here["dec"] + there["dec"])
@@ -67,18 +67,18 @@ def main() -> None:
     parser.add_argument("config", nargs="?", default=LARGE, type=Path)
     parser.add_argument("--fields", type=int, default=4, help="fields to make")
     parser.add_argument("--cores", type=int, default=16, help="cores of the node")
-    words = parser.parse_args()
-    embedded = load(words.config).embedded
+    options = parser.parse_args()
+    embedded = load(options.config).embedded
     with threadpool_limits(1):
-        measure(embedded, words.fields)
+        measure(embedded, options.fields)
     count, galaxies = embedded.fields + embedded.visits, embedded.fields * embedded.galaxies_per_field
-    files, pixels = spent["files"] / words.fields, (spent["fields"] - spent["files"]) / words.fields
+    files, pixels = spent["files"] / options.fields, (spent["fields"] - spent["files"]) / options.fields
     drawing, catalogue = spent["drawing the sky"], spent["catalogue"]
-    seconds = drawing + catalogue + count * (files + pixels) / words.cores
-    print(f"a field of {embedded.galaxies_per_field} galaxies, mean of {words.fields}, CPU seconds:")
+    seconds = drawing + catalogue + count * (files + pixels) / options.cores
+    print(f"a field of {embedded.galaxies_per_field} galaxies, mean of {options.fields}, CPU seconds:")
     print(f"  {pixels:.2f} to render and measure, {files:.2f} to compress and write; {peak_gigabytes():.1f} GB")
     print(f"in one process: {drawing:.0f} s to draw the sky, {catalogue:.0f} s for the catalogue")
-    print(f"{count} fields, {galaxies:,} galaxies, on {words.cores} cores: {seconds / 60:.1f} minutes")
+    print(f"{count} fields, {galaxies:,} galaxies, on {options.cores} cores: {seconds / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Training: what the device can do, how fast each form of it is, and whether all forms learn the same.
+"""Benchmark of training: speed of the device and of each form of a step, and parity of the forms.
 
     python benchmarks/training.py [--phase ladder parity …] [--out docs/benchmarks]
 
-Needs torch and numpy alone; galaxies are made on the device. Prints a table for each phase; ``--out`` adds them to
-those in the folder (training.json), with a page, and a figure where matplotlib is installed. On a CPU it measures one
-thread in processor seconds, so that other programs on the machine matter less. ``--quick`` shows that all runs, not how
-fast: its figures mean nothing. Recipes are trials for a GPU: without one they run where they are asked for.
+Needs only torch and numpy; galaxies are simulated on the device. Prints a table per phase; ``--out`` adds them to
+training.json in the folder and writes a page, and a figure if matplotlib is installed. On a CPU it measures the CPU
+time of one thread, which depends less on other load. ``--quick`` is a test of the code; its numbers mean nothing.
+Recipes are meant for a GPU: on a CPU they run only on request.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from training_parity import parity
 from training_restart import restart
 from training_speed import ceilings, inference, ladder, layers, residence
 
-from sdss_photoz.training.device import claim, cpu_threads, numerics
+from sdss_photoz.device import claim, cpu_threads, numerics
 
 PHASES = ["ceilings", "layers", "ladder", "residence", "parity", "restart", "inference", "recipes"]
 
@@ -34,19 +34,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, not how fast")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--batch", type=int, help="galaxies in a step; 128 on a GPU, 64 on a CPU")
-    words = parser.parse_args()
-    with claim(words.device) as device, cpu_threads(1), numerics(device, torch.float32):
-        phases = words.phase or [name for name in PHASES if name != "recipes" or words.quick or device.type == "cuda"]
+    options = parser.parse_args()
+    with claim(options.device) as device, cpu_threads(1), numerics(device, torch.float32):
+        phases = options.phase or [
+            name for name in PHASES if name != "recipes" or options.quick or device.type == "cuda"
+        ]
         print(machine(device))
         tables = {}
         for phase in phases:
-            for name, table in measure(phase, device, words.quick, words.batch, tables).items():
+            for name, table in measure(phase, device, options.quick, options.batch, tables).items():
                 tables[name] = table
                 if name not in HIDDEN:
                     print(f"\n{name}\n{text(table)}", flush=True)
-        if words.out:
-            options = (" --quick" if words.quick else "") + (f" --batch {words.batch}" if words.batch else "")
-            publish(words.out, tables, device, options)
+        if options.out:
+            flags = (" --quick" if options.quick else "") + (f" --batch {options.batch}" if options.batch else "")
+            publish(options.out, tables, device, flags)
 
 
 def measure(phase: str, device: torch.device, quick: bool, batch: int | None, done: dict) -> dict[str, list[dict]]:

@@ -1,4 +1,4 @@
-"""A step of a training in each of its forms, taken by the package's own functions."""
+"""A training step in each of its forms, by the package's own functions."""
 
 import copy
 import gc
@@ -14,21 +14,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sdss_photoz.survey import BANDS
-from sdss_photoz.training.aligned import ROW, AlignedNetwork
-from sdss_photoz.training.examples import Examples
-from sdss_photoz.training.layers import Convolution, Dense, DenseWithEbv, Inception, images_first, initialise
-from sdss_photoz.training.networks.inception import Network
-from sdss_photoz.training.order import Sequence
-from sdss_photoz.training.replay import Compiler, Replay, recorder
-from sdss_photoz.training.step import Descent, train_step
+from sdss_photoz.networks.inception import Network
+from sdss_photoz.networks.parts.layers import Convolution, Dense, DenseWithEbv, Inception, channels_first, initialise
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.training.data.examples import Examples
+from sdss_photoz.training.data.order import Sequence
+from sdss_photoz.training.fast.aligned import MULTIPLE, AlignedNetwork
+from sdss_photoz.training.fast.cuda_graph import CapturedStep, Compiler, make_graph
+from sdss_photoz.training.step import Trainer, train_step
 
 SCHEMA = Path(__file__).parents[1] / "config.schema.json"
 
 
 class Settings(SimpleNamespace):
-    """The block `training` of the configuration at its defaults, except as given; read from the configuration's schema,
-    for the models need pydantic."""
+    """The block `training` of the configuration, at its defaults but for the changes, read from the schema: the models
+    of the configuration need pydantic."""
 
     def __init__(self, **changes):
         self.keys = json.loads(SCHEMA.read_text())["$defs"]["Training"]["properties"]
@@ -48,107 +48,109 @@ class Form(NamedTuple):
     Attributes
     ----------
     name : str
-        What the tables call it.
-    arithmetic : torch.dtype
-        Of convolutions and dense layers.
+        Name in the tables.
+    dtype : torch.dtype
+        Dtype of convolutions and dense layers.
     channels_last : bool
-        Whether images lie in memory as (y, x, band); otherwise as (band, y, x), as most programs keep them.
-    row : int
-        What the aligned form pads maps to multiples of; 1: parallel convolutions merged alone; 0: the plain layers.
+        Whether images are channels-last in memory.
+    multiple : int
+        Numbers of channels are padded to multiples of it; 1: convolutions are merged only; 0: the plain layers.
     fourier : bool
-        Whether the aligned form's 5x5 convolutions go through the Fourier transform.
+        Whether the aligned form's 5x5 convolutions use the Fourier transform.
     kept : bool
-        Whether the process keeps the memory that a step frees; on a GPU torch always does.
-    compiled, recorded : bool
-        Whether kernels are compiled, and the step recorded and replayed; on a CPU neither happens.
+        Whether malloc reuses the memory that a step frees (`device.keep_freed_memory`); not on a GPU.
+    compiled, captured : bool
+        Whether kernels are compiled, and the step is captured as a CUDA graph; not on a CPU.
     """
 
     name: str
-    arithmetic: torch.dtype = torch.float32
+    dtype: torch.dtype = torch.float32
     channels_last: bool = True
-    row: int = 0
+    multiple: int = 0
     fourier: bool = False
     kept: bool = False
     compiled: bool = False
-    recorded: bool = False
+    captured: bool = False
 
 
 PLAIN = Form("plain float32", channels_last=False)
 
 
 def forms(device: torch.device, bfloat16: bool) -> list[Form]:
-    """The ladder of forms of a wide network, from the plain one to the one that is trained."""
+    """The forms of a wide network, from the plain one to the one that is trained, one optimization more each."""
     exact = [
         PLAIN,
         Form("channels-last"),
-        Form("merged 1x1 convolutions", row=1),
+        Form("merged 1x1 convolutions", multiple=1),
     ]
     if device.type == "cuda":
-        exact.append(Form("padded to multiples of 8", row=ROW))
+        exact.append(Form("padded to multiples of 8", multiple=MULTIPLE))
     else:
         exact.append(exact[-1]._replace(name="memory kept between steps", kept=True))
         exact.append(exact[-1]._replace(name="5x5 convolutions by Fourier transform", fourier=True))
     half = [
         Form("bfloat16 by autocast", torch.bfloat16),
-        Form("bfloat16 copies of the weights", torch.bfloat16, row=ROW, kept=True),
+        Form("bfloat16 copies of the weights", torch.bfloat16, multiple=MULTIPLE, kept=True),
     ]
     ladder = exact + half if bfloat16 else exact
     if device.type == "cuda":
         ladder.append(ladder[-1]._replace(name="compiled", compiled=True))
-        ladder.append(ladder[-1]._replace(name="recorded and replayed", recorded=True))
+        ladder.append(ladder[-1]._replace(name="captured as a CUDA graph", captured=True))
     return ladder
 
 
 class Steps:
-    """A training step by step, in a form.
+    """A training, step by step, in one form.
 
     Parameters
     ----------
     network : nn.Module
-        The plain network; it stays as it is.
+        The plain network; it is not modified.
     examples : Examples
         Galaxies, on the device of the training.
     settings : Settings
         The block `training` of the configuration.
     count : int
-        Steps of the whole training.
+        Number of steps of the training.
     form : Form
-        How to compute them.
+        How to compute the steps.
 
     Attributes
     ----------
     compiler : Compiler
-        What compiles its functions.
-    descent : Descent
-        The network on its way.
+        Compiles the functions.
+    trainer : Trainer
+        The network with its optimizer.
     loss : Tensor
         Mean loss before the last step.
     """
 
     def __init__(self, network: nn.Module, examples: Examples, settings, count: int, form: Form):
-        gc.collect()  # the recorded step of a training before this one may still hold the memory of its maps
+        gc.collect()  # the CUDA graph of an earlier training may still hold the memory of its activations
         self.device, self.form = examples.device, form
         network = copy.deepcopy(network).to(self.device)
         if form.channels_last:
             network = network.to(memory_format=torch.channels_last)
         self.compiler = compiler = Compiler(form.compiled)
-        computed = AlignedNetwork(network, form.row, form.fourier) if form.row else network
-        self.descent = Descent(network, settings, count, form.arithmetic, computed, compiler)
+        computed = AlignedNetwork(network, form.multiple, form.fourier) if form.multiple else network
+        self.trainer = Trainer(network, settings, count, form.dtype, computed, compiler)
         self.read = compiler(
-            partial(examples.read, augment=settings.augment, bands=self.descent.bands, dtype=self.descent.dtype)
+            partial(examples.read, augment=settings.augment, bands=self.trainer.bands, dtype=self.trainer.cube_dtype)
         )
-        self.replay = Replay(self._take, recorder(self.device) if form.recorded else None, compiler, form.name)
+        self.step = CapturedStep(
+            self._train_step, make_graph(self.device) if form.captured else None, compiler, form.name
+        )
         self.loss = torch.zeros((), device=self.device)
 
-    def _take(self, *inputs) -> None:
+    def _train_step(self, *inputs) -> None:
         cubes, *others = self.read(*inputs)
         if not self.form.channels_last:
-            cubes = images_first(cubes).contiguous().permute(0, 2, 3, 1)
-        self.loss.copy_(train_step(self.descent, (cubes, *others)))
+            cubes = channels_first(cubes).contiguous().permute(0, 2, 3, 1)
+        self.loss.copy_(train_step(self.trainer, (cubes, *others)))
 
     def __call__(self, *inputs) -> None:
         """Take a step with `Examples.inputs`."""
-        self.replay(self.device, *inputs)
+        self.step(self.device, *inputs)
 
 
 def sequence(examples: Examples, settings) -> Sequence:
@@ -157,13 +159,13 @@ def sequence(examples: Examples, settings) -> Sequence:
 
 
 def wait(device: torch.device) -> None:
-    """Let a GPU finish what it has been given."""
+    """Synchronise with the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds(action, device: torch.device, times: int = 1) -> float:
-    """Time of an action done so many times, for each: processor seconds on a CPU, elapsed seconds on a GPU."""
+    """Mean time of an action over `times` repetitions: CPU time on a CPU, elapsed time on a GPU."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     wait(device)
     start = clock()
@@ -174,7 +176,7 @@ def seconds(action, device: torch.device, times: int = 1) -> float:
 
 
 def median_seconds(action, device: torch.device, quick: bool) -> float:
-    """Median of three, each long enough to be timed on a GPU, after one that is not counted; of one where quick."""
+    """Median of three measurements after a warm-up, each long enough for the clock on a GPU; of one if `quick`."""
     if not quick:
         action()
     times = 10 if device.type == "cuda" and not quick else 1
@@ -189,24 +191,29 @@ def wide_network(narrow: bool, seed: int = 0) -> nn.Module:
 class NarrowNetwork(nn.Module):
     """A convolution, two inception blocks and three dense layers, each of the kinds that the paper's network has.
 
-    For a CPU: it reads the inner 32 x 32 pixels, two by two. No count of its maps is a multiple of 8, so that its
-    aligned form pads and merges as that of the paper's network.
+    For a CPU: it reads the inner 32 x 32 pixels, averaged over 2 x 2. No number of its channels is a multiple of 8, so
+    that its aligned form pads and merges as that of the paper's network does.
     """
 
     wide = True
 
     def __init__(self, bins: int):
         super().__init__()
-        self.conv0 = Convolution(len(BANDS), 12, 5)
+        self.conv0 = Convolution(len(SDSS.band_names), 12, 5)
         self.inception0 = Inception(12, 6, 10)
-        self.inception1 = Inception(self.inception0.maps, 9, 14, with_5x5=False)
-        self.dense0 = DenseWithEbv(4 * 4 * self.inception1.maps + 1, 90)
+        self.inception1 = Inception(self.inception0.channels, 9, 14, with_5x5=False)
+        self.dense0 = DenseWithEbv(4 * 4 * self.inception1.channels + 1, 90)
         self.dense1 = Dense(90, 90)
         self.dense2 = Dense(90, bins)
 
+    @property
+    def head(self) -> Dense:
+        """The last layer."""
+        return self.dense2
+
     def forward(self, cubes: torch.Tensor, ebv: torch.Tensor) -> torch.Tensor:
         """Logits (n, bins) for cubes (n, 64, 64, bands) and E(B-V) (n,)."""
-        x = F.avg_pool2d(images_first(cubes[:, 16:48, 16:48]), 2)
+        x = F.avg_pool2d(channels_first(cubes[:, 16:48, 16:48]), 2)
         x = F.avg_pool2d(self.conv0(x), 2)
         x = F.avg_pool2d(self.inception0(x), 2)
         x = F.relu(self.dense0(self.inception1(x), ebv))

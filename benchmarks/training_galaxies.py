@@ -3,7 +3,7 @@
 Each is an exponential disc and a de Vaucouleurs bulge through a Gaussian PSF, with colours and a size that follow the
 redshift, reddened, under the sky's noise. What they are not: the colours are straight lines in redshift with the
 scatter of real ones, no spectra moved through filters; the PSF is the same in all bands; there are no neighbours, no
-structure within a galaxy and no noise of its own photons. A training on them tells how fast and how alike two forms of
+structure within a galaxy and no noise of its own photons. A training on them tells how fast two forms of
 a training learn, not how well real redshifts are found.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdss_photoz.survey import BANDS, CUBE_SIZE, EXTINCTION_PER_EBV, PIXEL_SCALE
-from sdss_photoz.training.examples import Catalogue, Examples, bin_of
-from sdss_photoz.training.residence import PIXELS, Resident
-from sdss_photoz.training.stretch import NOISE, stretch
+from sdss_photoz.inputs.stretch import stretch
+from sdss_photoz.surveys import CUBE, SDSS
+from sdss_photoz.training.data.examples import Catalogue, Examples, bin_of
+from sdss_photoz.training.data.residence import Resident
 
 CHUNK = 512  # galaxies drawn at once
 
@@ -36,7 +36,8 @@ def draw_population(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     -------
     dict of arrays of length `count`
         ``z``; ``mag`` (count, 5), before reddening, in ugriz; ``ebv`` (mag); ``radius``, half-light (arcsec);
-        ``ratio``, axis ratio; ``angle`` (radian); ``bulge``, de Vaucouleurs share of the light; ``psf``, FWHM (arcsec).
+        ``ratio``, axis ratio; ``angle`` (radian); ``bulge``, fraction of light in the de Vaucouleurs
+        profile; ``psf``, FWHM (arcsec).
     """
     rng = np.random.default_rng(seed)
     z = np.clip(rng.gamma(4.0, 0.027, count), 0.005, 0.35)
@@ -82,11 +83,11 @@ def pieces(population: dict[str, np.ndarray], seed: int, device: str | torch.dev
         (k, 64, 64, 5) float32, nanomaggies.
     """
     generator = torch.Generator(device).manual_seed(seed)
-    reddening = np.array([EXTINCTION_PER_EBV[band] for band in BANDS])
+    reddening = np.array([SDSS.extinction[band] for band in SDSS.band_names])
     flux = 10 ** (0.4 * (22.5 - population["mag"] - population["ebv"][:, None] * reddening))
     columns = {**{name: population[name] for name in ("radius", "ratio", "angle", "bulge", "psf")}, "flux": flux}
     columns = {name: torch.as_tensor(value, dtype=torch.float32, device=device) for name, value in columns.items()}
-    noise = torch.tensor(NOISE, device=device)
+    noise = torch.tensor(SDSS.noise, device=device)
     for start in range(0, len(flux), CHUNK):
         cubes = _profiles({name: value[start : start + CHUNK] for name, value in columns.items()}, generator)
         yield cubes + noise * torch.randn(cubes.shape, generator=generator, device=device)
@@ -105,8 +106,8 @@ def make_examples(count: int, seed: int, device: torch.device, settings) -> Exam
         With the attributes `bins` and `stretch` of the block `training` of the configuration.
     """
     population, on_cpu = draw_population(count, seed), device.type == "cpu"
-    kind = torch.float32 if on_cpu else torch.float16
-    cubes, start = torch.empty(count, PIXELS, len(BANDS), dtype=kind, device=device), 0
+    dtype = torch.float32 if on_cpu else torch.float16
+    cubes, start = torch.empty(count, CUBE.size**2, len(CUBE.bands), dtype=dtype, device=device), 0
     for piece in pieces(population, seed, device):
         piece = stretch(piece, settings.stretch) if on_cpu else piece
         cubes[start : start + len(piece)] = piece.flatten(1, 2)
@@ -120,22 +121,22 @@ def _profiles(galaxy: dict[str, Tensor], generator: torch.Generator) -> Tensor:
     """Noiseless images (n, y, x, band): the profiles on a grid, blurred in Fourier space."""
     device = galaxy["flux"].device
     n = len(galaxy["flux"])
-    pixel = torch.arange(CUBE_SIZE, device=device, dtype=torch.float32) - (CUBE_SIZE - 1) / 2
+    pixel = torch.arange(CUBE.size, device=device, dtype=torch.float32) - CUBE.centre
     shift = torch.rand(n, 2, 1, 1, generator=generator, device=device) - 0.5
     y, x = pixel[:, None] - shift[:, 0], pixel[None, :] - shift[:, 1]
     cos, sin = (function(galaxy["angle"])[:, None, None] for function in (torch.cos, torch.sin))
     ratio = galaxy["ratio"][:, None, None]
     squared = (x * cos + y * sin) ** 2 * ratio + (y * cos - x * sin) ** 2 / ratio + 0.1
-    radius = squared.sqrt() * PIXEL_SCALE / galaxy["radius"][:, None, None]
-    frequency = torch.fft.fftfreq(CUBE_SIZE, device=device) ** 2
-    half = torch.fft.rfftfreq(CUBE_SIZE, device=device) ** 2
-    sigma = galaxy["psf"][:, None, None] / PIXEL_SCALE / 2.355
+    radius = squared.sqrt() * SDSS.pixel_scale / galaxy["radius"][:, None, None]
+    frequency = torch.fft.fftfreq(CUBE.size, device=device) ** 2
+    half = torch.fft.rfftfreq(CUBE.size, device=device) ** 2
+    sigma = galaxy["psf"][:, None, None] / SDSS.pixel_scale / 2.355
     blur = torch.exp(-2 * (math.pi * sigma) ** 2 * (frequency[:, None] + half[None, :]))
     shapes = []
     for profile in (torch.exp(-1.678 * radius), torch.exp(-7.669 * radius**0.25)):
-        image = torch.fft.irfft2(torch.fft.rfft2(profile) * blur, s=(CUBE_SIZE, CUBE_SIZE))
+        image = torch.fft.irfft2(torch.fft.rfft2(profile) * blur, s=(CUBE.size, CUBE.size))
         shapes.append(image / image.sum((1, 2), keepdim=True))
     # the bulge is redder than the disc, at the same total flux
-    tilt = torch.linspace(0.7, 1.15, len(BANDS), device=device)
-    share = (galaxy["bulge"][:, None] * tilt).clamp(0, 1)[:, None, None, :]
-    return (shapes[1][..., None] * share + shapes[0][..., None] * (1 - share)) * galaxy["flux"][:, None, None, :]
+    tilt = torch.linspace(0.7, 1.15, len(SDSS.band_names), device=device)
+    fraction = (galaxy["bulge"][:, None] * tilt).clamp(0, 1)[:, None, None, :]
+    return (shapes[1][..., None] * fraction + shapes[0][..., None] * (1 - fraction)) * galaxy["flux"][:, None, None, :]

@@ -1,4 +1,4 @@
-"""Whether the form that is trained learns what the plain form learns, from the same weights, order and symmetries."""
+"""Compare the training of fast forms with that of the plain form, with the same weights, order and symmetries."""
 
 import math
 import sys
@@ -9,16 +9,16 @@ import torch
 from training_forms import PLAIN, Form, Settings, Steps, forms, sequence, wide_network
 from training_galaxies import make_examples
 
-from sdss_photoz.training.aligned import ROW
-from sdss_photoz.training.device import arithmetic
-from sdss_photoz.training.examples import entropy
+from sdss_photoz.device import compute_dtype
+from sdss_photoz.training.data.examples import entropy
+from sdss_photoz.training.fast.aligned import MULTIPLE
 from sdss_photoz.training.validation import validate
 
 LEARNED = 0.5  # nat below the entropy of the redshifts, and
 STEPS = 2000  # at least: before that, two forms agree because neither has learned
 SEEDS = {"cuda": 4, "cpu": 12}  # one in seven means of four lies beyond two standard errors by chance; of twelve, 7 %
 SCORES = ("validation_loss", "sigma_mad")
-SHARE = 0.005  # of the loss that the difference stays below
+MAX_FRACTION = 0.005  # of the loss, above which the difference fails
 
 
 def parity(device: torch.device, quick: bool) -> tuple[list[dict], list[dict]]:
@@ -37,10 +37,10 @@ def parity(device: torch.device, quick: bool) -> tuple[list[dict], list[dict]]:
     on_cpu = device.type == "cpu"
     seeds = SEEDS[device.type]
     if on_cpu:
-        exact = Form("merged, 5x5 by Fourier transform, float32", row=1, fourier=True)
-        fast = [exact, Form("padded, bfloat16", torch.bfloat16, row=ROW)]
+        exact = Form("merged, 5x5 by Fourier transform, float32", multiple=1, fourier=True)
+        fast = [exact, Form("padded, bfloat16", torch.bfloat16, multiple=MULTIPLE)]
     else:
-        fast = forms(device, arithmetic(device) == torch.bfloat16)[-1:]
+        fast = forms(device, compute_dtype(device) == torch.bfloat16)[-1:]
     settings = Settings(batch=16, learning_rate=3e-3) if on_cpu else Settings(batch=128, learning_rate=3e-4)
     count, steps = (4000 if on_cpu else 40_000), STEPS
     if quick:
@@ -84,7 +84,7 @@ def _train(network, train, validation, settings, steps: int, form: Form, seed: i
     for number, inputs in enumerate(train.inputs(sequence(train, settings), 0, steps), 1):
         step(*inputs)
         if number % max(steps // 5, 1) == 0:
-            scores = validate(step.descent.finish(), validation)
+            scores = validate(step.trainer.trained_network(), validation)
             scores = {key: scores[key] for key in SCORES}
             rows.append({"form": form.name, "seed": seed, "step": number, **scores})
     return rows
@@ -113,7 +113,7 @@ def compare(curves: list[dict], form: str, prior: float) -> dict:
         row |= {f"{key}_difference": float(f"{mean:.2g}"), f"{key}_error": float(f"{error:.2g}")}
         zero.append(bool(abs(mean) <= 2 * error))
     loss = scores["validation_loss"]
-    small = abs((loss[1] - loss[0]).mean()) < SHARE * loss[0].mean()
+    small = abs((loss[1] - loss[0]).mean()) < MAX_FRACTION * loss[0].mean()
     learned = last >= STEPS and loss.max() <= prior - LEARNED
     row["learned"] = "yes" if learned else "no"
     row["verdict"] = "pass" if all(zero) and small and learned else "fail"

@@ -1,11 +1,11 @@
-"""What a training's recipe is worth: the paper's, a modern one, and one change at a time in between.
+"""Scores of training recipes: the paper's, a modern one, and single changes.
 
     python benchmarks/training_recipes.py [--rows NAME ...] [--seeds 3] [--epochs 30] [--quick]
 
-All rows see the same galaxies; seeds change initial weights, order and symmetries. Rows between the first and the last
-differ from `BASE` by what their name says. Scores are those of the last step on validation galaxies, with standard
-errors over seeds, and the time to the paper's recipe is that until a network has its final loss, CRPS and sigma_MAD
-together; validation is not counted.
+All rows use the same galaxies; seeds change initial weights, order and symmetries. Rows between the first and the last
+differ from `BASE` as their name states. Scores are those of the last step on the validation galaxies, with standard
+errors over seeds. The time to the paper's recipe is that until the loss, CRPS and sigma_MAD of a network are all at
+most those at the end of the paper's recipe; validation is not counted.
 """
 
 import argparse
@@ -22,31 +22,33 @@ from training_forms import Form, Settings, Steps, forms, seconds
 from training_galaxies import make_examples
 from training_page import machine, text
 
-from sdss_photoz.evaluation import pdfs
-from sdss_photoz.evaluation.residuals import residuals, sigma_mad
-from sdss_photoz.training.device import arithmetic, claim, cpu_threads, numerics
-from sdss_photoz.training.examples import Examples
-from sdss_photoz.training.networks import build, variant
-from sdss_photoz.training.order import SYMMETRIES, Sequence, redshift_strata
-from sdss_photoz.training.replay import WARM_UP
+from sdss_photoz.device import claim, compute_dtype, cpu_threads, numerics
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.inputs.symmetry import SYMMETRIES
+from sdss_photoz.networks import build, variant
+from sdss_photoz.scores import pdfs
+from sdss_photoz.scores.residuals import residuals, sigma_mad
+from sdss_photoz.training.data.examples import Examples
+from sdss_photoz.training.data.order import Sequence, redshift_strata
+from sdss_photoz.training.fast.cuda_graph import WARM_UP
 from sdss_photoz.training.step import logits
 
 SCORES = ("loss", "crps", "sigma_mad")
-LOOKS = 12  # at the validation galaxies, in a training
+VALIDATIONS = 12  # in a training
 PAPER, BASE = "the paper's recipe", "stretch, He weights, warm-up and linear decay"
 
 
 class Size(NamedTuple):
-    """How much is trained.
+    """Size of the trainings.
 
     Attributes
     ----------
     network : str
         Name of the network.
     batch, rate : int, float
-        Of the base recipe; the paper's has the published ones.
+        Batch and learning rate of the base recipe; the paper's recipe has the published ones.
     train, validation : int
-        Galaxies.
+        Number of galaxies.
     epochs, papers : int
         Passes through the training galaxies, in the base and in the paper's recipe.
     """
@@ -74,11 +76,9 @@ def rows(size: Size) -> dict[str, dict]:
         BASE: {},
         "+ mean of the last fifth of the weights": {"averaging": "last", "averaging_share": 0.2},
         "+ exponential average of the weights": {"averaging": "exponential", "averaging_share": 0.1},
-        "+ schedule-free in place of the decay": {"schedule": "free"},
         "+ batches four times as large, twice the rate": {"batch": 4 * size.batch, "learning_rate": 2 * size.rate},
         "+ labels spread over neighbouring bins": {"label_width": 0.004},
         "+ CRPS term": crps,
-        "+ Muon on the convolutions": {"optimizer": "muon"},
         "+ max pooling": {"pooling": "max"},
         f"+ {'PReLU' if other == 'prelu' else 'ReLU'} in place of {'ReLU' if other == 'prelu' else 'PReLU'}": {
             "activation": other
@@ -134,48 +134,49 @@ def recipes(
                 make_examples(count, seed, device, settings)
                 for seed, count in enumerate((size.train, size.validation), 1)
             ]
-        courses = []
+        runs = []
         for seed in range(1, (2 if quick else seeds) + 1):
             settings.seed = seed
-            with numerics(device, arithmetic(device)):
-                courses.append(train(settings, *data[settings.stretch], size))
-            words = ", ".join(f"{key} {value:.5g}" for key, value in courses[-1].looks[-1].items())
-            print(f"recipes: {name}, seed {seed}: {words}", file=sys.stderr, flush=True)
-        found.append(row(name, settings, [course.looks for course in courses], goal))
-        goal = goal or {key: np.mean([course.looks[-1][key] for course in courses]) for key in SCORES}
+            with numerics(device, compute_dtype(device)):
+                runs.append(train(settings, *data[settings.stretch], size))
+            scores = ", ".join(f"{key} {value:.5g}" for key, value in runs[-1].validations[-1].items())
+            print(f"recipes: {name}, seed {seed}: {scores}", file=sys.stderr, flush=True)
+        found.append(row(name, settings, [run.validations for run in runs], goal))
+        goal = goal or {key: np.mean([run.validations[-1][key] for run in runs]) for key in SCORES}
         if name == BASE:
-            later = [afterwards(course, data[settings.stretch][1]) for course in courses]
+            later = [prediction_variants(run, data[settings.stretch][1]) for run in runs]
             found += [row(other, settings, [[each[other]] for each in later], goal) for other in later[0]]
     return found
 
 
-class Course(NamedTuple):
-    """A training: scores and seconds at each look, and the network at its end."""
+class Run(NamedTuple):
+    """A training: scores and seconds at each validation, and the final network."""
 
-    looks: list[dict]
+    validations: list[dict]
     network: torch.nn.Module
 
 
-def train(settings, galaxies: Examples, validation: Examples, size: Size) -> Course:
+def train(settings, galaxies: Examples, validation: Examples, size: Size) -> Run:
     """Train once."""
     device = galaxies.device
-    kind = arithmetic(device)
-    form = forms(device, kind == torch.bfloat16)[-1] if size.network == "inception" else Form("plain", kind)
-    network = build(settings.network, settings.bins, settings.initialisation, settings.seed, variant(settings))
+    dtype = compute_dtype(device)
+    form = forms(device, dtype == torch.bfloat16)[-1] if size.network == "inception" else Form("plain", dtype)
+    inputs = Inputs(stretch=settings.stretch)
+    network = build(settings.network, settings.bins, settings.initialisation, settings.seed, variant(settings), inputs)
     strata = redshift_strata(galaxies.z) if settings.sampling == "balanced" else None
     order = Sequence(len(galaxies), settings.batch, settings.seed, 0, 0, settings.augment, strata=strata)
     count = order.steps(settings.epochs)
-    steps, looks, spent = Steps(network, galaxies, settings, count, form), [], 0.0
+    steps, validations, spent = Steps(network, galaxies, settings, count, form), [], 0.0
     inputs, done = galaxies.inputs(order, 0, count), 0
-    if device.type == "cuda":  # what is compiled and recorded once is not the recipe's
+    if device.type == "cuda":  # compilation and capture do not count
         while done <= WARM_UP:
             steps(*next(inputs))
             done += 1
-    for first, last in pairwise([done, *(count * np.arange(1, LOOKS + 1) // LOOKS).tolist()]):
+    for first, last in pairwise([done, *(count * np.arange(1, VALIDATIONS + 1) // VALIDATIONS).tolist()]):
         spent += seconds(lambda first=first, last=last: [steps(*next(inputs)) for _ in range(first, last)], device)
-        network = steps.descent.finish()
-        looks.append({**score(distributions(network, validation), validation), "seconds": spent})
-    return Course(looks, network)
+        network = steps.trainer.trained_network()
+        validations.append({**score(distributions(network, validation), validation), "seconds": spent})
+    return Run(validations, network)
 
 
 @torch.no_grad()
@@ -198,10 +199,10 @@ def score(pdf: np.ndarray, examples: Examples, z_phot=None) -> dict:
     return {**found, "sigma_mad": sigma_mad(residuals(z_phot, examples.z))}
 
 
-def afterwards(course: Course, validation: Examples) -> dict[str, dict]:
+def prediction_variants(run: Run, validation: Examples) -> dict[str, dict]:
     """Scores of a trained network with symmetry averaging, and with a regressed point estimate, by the row's name."""
-    spent = {"seconds": course.looks[-1]["seconds"]}
-    each = [distributions(course.network, validation, symmetry) for symmetry in range(SYMMETRIES)]
+    spent = {"seconds": run.validations[-1]["seconds"]}
+    each = [distributions(run.network, validation, symmetry) for symmetry in range(SYMMETRIES)]
     halves, regressed = np.arange(len(validation)) % 2, np.empty(len(validation))
     for half in (0, 1):  # learned on one half of the validation galaxies, scored on the other
         values = pdfs.regressed_values(each[0][halves != half], validation.z[halves != half])
@@ -212,22 +213,26 @@ def afterwards(course: Course, validation: Examples) -> dict[str, dict]:
     }
 
 
-def row(name: str, settings, courses: list[list[dict]], goal: dict | None) -> dict:
+def row(name: str, settings, runs: list[list[dict]], goal: dict | None) -> dict:
     """One line of the table: means over seeds with their standard errors; the paper's recipe has no goal."""
-    found = {"recipe": name, "epochs": settings.epochs, "batch": settings.batch, "seeds": len(courses)}
+    found = {"recipe": name, "epochs": settings.epochs, "batch": settings.batch, "seeds": len(runs)}
     for key, digits in zip(SCORES, (3, 5, 5), strict=True):
-        last = np.array([looks[-1][key] for looks in courses])
+        last = np.array([validations[-1][key] for validations in runs])
         found[key] = round(float(last.mean()), digits)
         found[f"{key}_error"] = float(f"{last.std(ddof=1) / len(last) ** 0.5:.1g}") if len(last) > 1 else None
-    found["seconds"] = round(float(np.mean([looks[-1]["seconds"] for looks in courses])), 1)
+    found["seconds"] = round(float(np.mean([validations[-1]["seconds"] for validations in runs])), 1)
     if goal is None:
         return found | {"reach_the_papers": None, "seconds_to_the_papers": found["seconds"]}
-    reached = [next((look["seconds"] for look in looks if all(look[key] <= goal[key] for key in SCORES)), None)
-               for looks in courses]  # fmt: skip
-    there = [value for value in reached if value is not None]
-    found["reach_the_papers"] = f"{len(there)} of {len(reached)}"
-    found["seconds_to_the_papers"] = round(float(np.mean(there)), 1) if there else None
+    seconds = [_seconds_to(goal, validations) for validations in runs]
+    reached = [value for value in seconds if value is not None]
+    found["reach_the_papers"] = f"{len(reached)} of {len(seconds)}"
+    found["seconds_to_the_papers"] = round(float(np.mean(reached)), 1) if reached else None
     return found
+
+
+def _seconds_to(goal: dict, validations: list[dict]) -> float | None:
+    """Seconds until all scores are at most those of the goal; None if they never are."""
+    return next((row["seconds"] for row in validations if all(row[key] <= goal[key] for key in SCORES)), None)
 
 
 def main() -> None:
@@ -238,10 +243,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of all recipes but the paper's, which changes in proportion")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    words = parser.parse_args()
-    with claim(words.device) as device, cpu_threads(1):
+    options = parser.parse_args()
+    with claim(options.device) as device, cpu_threads(1):
         print(machine(device))
-        print(text(recipes(device, words.quick, words.rows, words.seeds, words.epochs)))
+        print(text(recipes(device, options.quick, options.rows, options.seeds, options.epochs)))
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def _train(out: Path, device: torch.device, quick: bool, killed: random.Random |
     start = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         if killed is None:
-            _, said = process.communicate()
+            _, stderr = process.communicate()
             if process.returncode:
-                raise RuntimeError(f"the training ended with an error: {said}")
+                raise RuntimeError(f"the training ended with an error: {stderr}")
         else:
             galaxies, _, epochs = SIZES[size]
             step = math.ceil(killed.randint(1, epochs - 2) * galaxies / BATCH)

@@ -1,4 +1,4 @@
-"""What a device can do, and what layers, forms of a step, residences of the cubes and inference take of it."""
+"""Speed of the device, of layers, of forms of a training step, of residences of the cubes and of inference."""
 
 import statistics
 import tempfile
@@ -12,14 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_forms import PLAIN, Form, Settings, Steps, forms, median_seconds, seconds, sequence, wide_network
 from training_galaxies import make_examples
 
-from sdss_photoz.survey import BANDS, CUBE_SIZE
-from sdss_photoz.training.device import arithmetic, keep_freed_memory, numerics
-from sdss_photoz.training.examples import Catalogue
-from sdss_photoz.training.layers import Convolution, Dense
-from sdss_photoz.training.networks import build, names
-from sdss_photoz.training.replay import Replay
-from sdss_photoz.training.residence import Pinned, Resident, Streamed
-from sdss_photoz.training.step import form_of
+from sdss_photoz.device import compute_dtype, keep_freed_memory, numerics
+from sdss_photoz.networks import build, names
+from sdss_photoz.networks.parts.layers import Convolution, Dense
+from sdss_photoz.surveys import CUBE, SDSS
+from sdss_photoz.training.data.examples import Catalogue
+from sdss_photoz.training.data.residence import Pinned, Resident, Streamed
+from sdss_photoz.training.fast.cuda_graph import CapturedStep
+from sdss_photoz.training.step import trained_form
 
 PAPER = {"schedule": "step", "learning_rate": 1e-4}  # the paper's recipe
 CHUNK, CHUNKS_OF_A_SHARD = 128, 9  # galaxies of a chunk of the file that is streamed; as the stores of large runs
@@ -31,12 +31,12 @@ def ceilings(device: torch.device, quick: bool) -> list[dict]:
     target = torch.empty_like(numbers)
     copied = median_seconds(lambda: target.copy_(numbers), device, quick)
     rows = [{"ceiling": "copy", "unit": "GB/s", "measured": round(2 * 4 * len(numbers) / copied / 1e9, 1)}]
-    for kind in (torch.float32, torch.bfloat16):
-        if kind == torch.float32 or arithmetic(device) == kind:
+    for dtype in (torch.float32, torch.bfloat16):
+        if dtype == torch.float32 or compute_dtype(device) == dtype:
             side = 8192 if device.type == "cuda" else 1024  # random numbers: zeros would draw less power
-            one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+            one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
             spent = median_seconds(lambda one=one, other=other: one @ other, device, quick)
-            name = str(kind).removeprefix("torch.")
+            name = str(dtype).removeprefix("torch.")
             rows.append(
                 {"ceiling": f"matrix product, {name}", "unit": "TFLOP/s", "measured": round(2e-12 * side**3 / spent, 4)}
             )
@@ -51,14 +51,14 @@ def layers(device: torch.device, quick: bool, batch: int, measured: list[dict]) 
     written once, its gradient likewise, each weight read twice and its gradient written once. A convolution through the
     Fourier transform takes fewer operations than those, and may lie below.
     """
-    kind = arithmetic(device)
+    dtype = compute_dtype(device)
     ceiling = {row["ceiling"]: row["measured"] for row in measured}
-    operations = 1e12 * ceiling[f"matrix product, {str(kind).removeprefix('torch.')}"]
+    operations = 1e12 * ceiling[f"matrix product, {str(dtype).removeprefix('torch.')}"]
     plain = wide_network(quick).to(device, memory_format=torch.channels_last)
-    aligned = form_of(plain, kind).network
-    cubes = torch.randn(2 if quick else batch, CUBE_SIZE, CUBE_SIZE, len(BANDS), device=device)
-    inputs = cubes.to(kind), torch.rand(len(cubes), device=device)
-    found = {form: _inputs(network.to(kind), inputs) for form, network in (("plain", plain), ("aligned", aligned))}
+    aligned = trained_form(plain, dtype).network
+    cubes = torch.randn(2 if quick else batch, CUBE.size, CUBE.size, len(SDSS.band_names), device=device)
+    inputs = cubes.to(dtype), torch.rand(len(cubes), device=device)
+    found = {form: _inputs(network.to(dtype), inputs) for form, network in (("plain", plain), ("aligned", aligned))}
     rows = []
     for name, layer in plain.named_children():
         row = {"layer": name}
@@ -118,16 +118,16 @@ def _work(layer: nn.Module, inputs: list) -> tuple[int, int]:
 def ladder(device: torch.device, quick: bool, batch: int) -> list[dict]:
     """Time of a step of the paper's network, from index to new weights, in each form; plain float32 comes first.
 
-    The forms take their turns batch by batch, so that other work on the machine disturbs all alike.
+    The forms alternate batch by batch, so that other load on the machine affects all equally.
     """
     settings = Settings(**PAPER, batch=2 if quick else batch)
     examples = make_examples(4 * settings.batch, 1, device, settings)
     network = wide_network(quick)
-    ladder = forms(device, arithmetic(device) == torch.bfloat16 or quick)
+    ladder = forms(device, compute_dtype(device) == torch.bfloat16 or quick)
     steps = {form: Steps(network, examples, settings, 1000, form) for form in ladder}
     inputs = list(examples.inputs(sequence(examples, settings), 0, 3))
     on_gpu, measured = device.type == "cuda", {form: [] for form in ladder}
-    for turn in range(1 if quick else 4):  # the first one compiles and records
+    for turn in range(1 if quick else 4):  # compilation and capture happen in the first
         for form, step in steps.items():
             turns = cycle(inputs[turn % 3 :] + inputs[: turn % 3])
             times = 1 if quick or not on_gpu else 20
@@ -156,7 +156,7 @@ def residence(device: torch.device, quick: bool, batch: int) -> list[dict]:
     on_gpu = device.type == "cuda"
     settings = Settings(**PAPER, batch=4 if quick else batch)
     network = wide_network(quick) if on_gpu else build("inception_small")
-    form = forms(device, arithmetic(device) == torch.bfloat16)[-1] if on_gpu else Form("channels-last")
+    form = forms(device, compute_dtype(device) == torch.bfloat16)[-1] if on_gpu else Form("channels-last")
     steps = 4 if quick else 400 if on_gpu else 60
     count = max(settings.batch * steps // 2, 4 * CHUNK)
     source = make_examples(count, 1, device, Settings(stretch="none"))
@@ -203,21 +203,21 @@ def inference(device: torch.device, quick: bool) -> list[dict]:
         examples = make_examples(batch, 1, device, settings)
         network = wide_network(quick) if name == "inception" else build(name)
         index = torch.stack([torch.arange(batch), torch.zeros(batch, dtype=torch.int64)]).to(device)
-        trained = Form("trained", arithmetic(device))
+        trained = Form("trained", compute_dtype(device))
         if getattr(network, "wide", False):
-            trained = forms(device, arithmetic(device) == torch.bfloat16)[-1]._replace(recorded=False)
+            trained = forms(device, compute_dtype(device) == torch.bfloat16)[-1]._replace(captured=False)
         plain, trained = Form("plain"), trained._replace(name="as trained")
         for form in (plain, trained) if trained[1:] != plain[1:] else (plain,):
             step = Steps(network, examples, settings, 1, form)
-            logits = step.compiler(step.descent.logits)
+            logits = step.compiler(step.trainer.logits)
 
             def predict(step=step, logits=logits, index=index):
                 cubes, ebv, _ = step.read(index)
                 logits(cubes, ebv).softmax(dim=1)
 
-            once = Replay(predict, None, step.compiler, form.name)
-            with torch.no_grad(), numerics(device, form.arithmetic):
+            once = CapturedStep(predict, None, step.compiler, form.name)
+            with torch.no_grad(), numerics(device, form.dtype):
                 spent = median_seconds(lambda once=once: once(device), device, quick)
-            row = {"network": name, "form": form.name, "arithmetic": str(form.arithmetic).removeprefix("torch.")}
+            row = {"network": name, "form": form.name, "dtype": str(form.dtype).removeprefix("torch.")}
             rows.append({**row, "batch": batch, "galaxies_a_second": round(batch / spent, 1)})
     return rows

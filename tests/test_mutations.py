@@ -11,11 +11,11 @@ def test_every_mutation_has_its_text_and_its_tests():
 
 
 def test_a_text_that_has_moved_is_named():
-    (said,) = mutations.check([mutations.MUTATIONS[0]._replace(old="moved away")])
-    assert "moved away" in said
-    assert mutations.MUTATIONS[0].path in said
-    (said,) = mutations.check([mutations.MUTATIONS[0]._replace(tests=("tests/nowhere.py::test_x",))])
-    assert "tests/nowhere.py::test_x" in said
+    (message,) = mutations.check([mutations.MUTATIONS[0]._replace(old="moved away")])
+    assert "moved away" in message
+    assert mutations.MUTATIONS[0].path in message
+    (message,) = mutations.check([mutations.MUTATIONS[0]._replace(tests=("tests/nowhere.py::test_x",))])
+    assert "tests/nowhere.py::test_x" in message
 
 
 def test_a_mutated_file_is_as_before_afterwards(tmp_path):

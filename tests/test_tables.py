@@ -164,7 +164,7 @@ def test_fill_values_are_counted_by_what_stands_there_also_in_single_precision()
     table = pd.DataFrame({"z": np.float32([0.1, -99.9, -99.9, np.nan, np.inf])})
     found = tables.measured(table, "z", tables.REDSHIFT)
     assert found.missing == {"no value": 1, "-99.9": 2, "inf": 1}
-    assert tables.said("z", found.missing) == "z has no value in 1 and is -99.9 in 2 and is inf in 1"
+    assert tables.describe_missing("z", found.missing) == "z has no value in 1 and is -99.9 in 2 and is inf in 1"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""The one error that a user is meant to read."""
+"""The error whose message is written for the user."""
 
 
 class UserError(Exception):
-    """A problem that the user can mend.
+    """A problem that the user can fix.
 
-    Its message is one sentence that names the thing, what was expected, what was found and what to do.
-    The command line and the workflow's scripts print it without a traceback and exit with status 1.
+    The message is one sentence: what is wrong, what was expected, what was found and what to do. The command line and
+    the workflow's scripts print it without a traceback and exit with status 1.
     """

@@ -1,4 +1,4 @@
-"""Writes that are whole or absent."""
+"""Atomic writes, backups of outputs, and errors of full disks."""
 
 import errno
 import hashlib
@@ -14,17 +14,17 @@ import pandas as pd
 
 from sdss_photoz.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk, or a quota, without room says
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk, an exceeded quota, a file too large
 
 
 @contextmanager
 def whole(path):
-    """Give a temporary path in the same folder; rename it to `path` when the block ends well, remove it when not.
+    """Write a file atomically: yield a temporary path in its folder, renamed to `path` unless the block raises.
 
     Parameters
     ----------
     path : str or Path
-        The file to write. Its folder is made where it is missing.
+        The file to write. Its folder is created if needed.
 
     Yields
     ------
@@ -53,12 +53,12 @@ def whole(path):
 
 @contextmanager
 def folder_beside(out) -> Iterator[Path]:
-    """Give an empty folder on the disk of an output, beside it; it goes when the block ends.
+    """Yield a new temporary folder beside an output, on the same disk; it is removed when the block ends.
 
     Raises
     ------
     UserError
-        Where none can be made there.
+        If it cannot be created.
     """
     out = Path(out)
     try:
@@ -73,60 +73,67 @@ def folder_beside(out) -> Iterator[Path]:
 
 
 @contextmanager
-def full_disk_said(sentence: Callable[[str], str]) -> Iterator[None]:
-    """Raise a `UserError` where the disk becomes full: the sentence for what the system says of it."""
+def full_disk_as_user_error(message: Callable[[str], str]) -> Iterator[None]:
+    """Convert the error of a full disk within the block to a `UserError`.
+
+    Parameters
+    ----------
+    message : callable
+        From the system's description of the error to the message of the `UserError`.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
-        raise UserError(sentence(os.strerror(error.errno))) from None
+        raise UserError(message(os.strerror(error.errno))) from None
 
 
-def keep(path) -> None:
-    """Keep what a file holds now, where there is one, until `put_back` or `let_go`, whoever removes or replaces it.
+def back_up(path) -> None:
+    """Back up a file, if it exists, until `restore` or `discard_backup`.
 
-    It is a second name of the same bytes, and a copy only where the file system knows no hard links.
+    The backup is a hard link beside it, or a copy on a file system without hard links. If the file does not exist, a
+    backup that a killed run left stays.
     """
-    path, kept = Path(path), _kept(path)
+    path, backup = Path(path), _backup_path(path)
     if not path.is_file():
-        return  # what was kept before, by a run that was killed, stays
-    kept.unlink(missing_ok=True)
+        return
+    backup.unlink(missing_ok=True)
     try:
-        os.link(path, kept)
+        os.link(path, backup)
     except OSError:
-        with whole(kept) as part:
+        with whole(backup) as part:
             shutil.copyfile(path, part)
 
 
-def is_kept(path) -> bool:
-    """Whether something is kept of a file."""
-    return _kept(path).exists()
+def has_backup(path) -> bool:
+    """Whether a file has a backup."""
+    return _backup_path(path).exists()
 
 
-def put_back(path) -> bool:
-    """Give a file that is missing back what was kept of it, and keep it no longer; whether it was given back."""
-    missing = is_kept(path) and not Path(path).exists()
+def restore(path) -> bool:
+    """Restore a file that is missing from its backup, and remove the backup. Return whether it was restored."""
+    missing = has_backup(path) and not Path(path).exists()
     if missing:
-        _kept(path).replace(path)
-    let_go(path)
+        _backup_path(path).replace(path)
+    discard_backup(path)
     return missing
 
 
-def let_go(path) -> None:
-    """Keep a file no longer."""
-    _kept(path).unlink(missing_ok=True)
+def discard_backup(path) -> None:
+    """Remove the backup of a file, if there is one."""
+    _backup_path(path).unlink(missing_ok=True)
 
 
-def _kept(path) -> Path:
+def _backup_path(path) -> Path:
     path = Path(path)
     return path.with_name(f".{path.name}.kept")
 
 
-def reserve(path, size: int) -> None:
-    """Make a file of zeros with room on its disk for every byte, now.
+def preallocate(path, size: int) -> None:
+    """Create a file of zeros with all its disk blocks allocated.
 
-    Writing to the memory map of a sparse file is a bus error, and no exception, where the disk is full by then.
+    Writing to the memory map of a sparse file on a full disk kills the process with a bus error instead of raising.
 
     Parameters
     ----------
@@ -138,21 +145,33 @@ def reserve(path, size: int) -> None:
     Raises
     ------
     OSError
-        Where there is no room (`full_disk_said`).
+        If the disk is full (see `full_disk_as_user_error`).
     """
     with open(path, "wb") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
-        except (AttributeError, OSError) as error:  # the system, or this disk, does not know it
-            if getattr(error, "errno", None) in FULL:
+        except (AttributeError, OSError) as error:  # not supported by the system or the file system
+            if getattr(error, "errno", None) in DISK_FULL:
                 raise
             zeros = bytes(2**20)
             for start in range(0, size, len(zeros)):
                 file.write(zeros[: size - start])
 
 
-def no_room(path, what: str, why: str, needed: int | None = None) -> str:
-    """Say that something has no room on the disk of a path: which disk, how much is free, and how much is needed."""
+def no_room_message(path, what: str, why: str, needed: int | None = None) -> str:
+    """Message of a `UserError`: the disk of a path has no room for something.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file on the disk.
+    what : str
+        What was to be written.
+    why : str
+        The system's description of the error.
+    needed : int, optional
+        Bytes needed.
+    """
     disk = Path(path).absolute().parent
     free = shutil.disk_usage(disk).free
     while not disk.is_mount():
@@ -165,24 +184,24 @@ def no_room(path, what: str, why: str, needed: int | None = None) -> str:
 
 
 def write_text(path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file (UTF-8) atomically."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path, value) -> None:
-    """Write a JSON file whole, with sorted keys; NaN is refused, for JSON has none."""
+    """Write a JSON file atomically, with sorted keys; ValueError for NaN, which JSON does not have."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_csv(path, table: pd.DataFrame) -> None:
-    """Write a CSV table whole, without its index."""
+    """Write a CSV table atomically, without its index."""
     with whole(path) as part:
         table.to_csv(part, index=False)
 
 
 def write_parquet(path, table: pd.DataFrame) -> None:
-    """Write a parquet table whole, without its index."""
+    """Write a parquet table atomically, without its index."""
     with whole(path) as part:
         table.to_parquet(part, index=False)
 

@@ -1,32 +1,44 @@
-"""Tables as astronomers keep them, read to the last digit; what marks a missing value is known here and nowhere else.
+"""Tables of users and archives: columns as numbers, quantities and identifiers; what marks a missing value is here.
 
-Delimited text is read as text, whatever it holds: a column becomes numbers where numbers are needed, with `measured`,
-and identifiers with `identifiers`. So ``0266`` stays ``0266``, and no identifier passes through a double.
+Delimited text is read as text, whatever it holds. A column becomes numbers where numbers are needed, with `measured`,
+and identifiers with `identifiers`. So ``0266`` stays ``0266``, and no identifier is ever converted to a double.
 """
 
-import bz2
-import csv
 import difflib
-import gzip
-import io
-import lzma
-import warnings
-import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from sdss_photoz.errors import UserError
+from sdss_photoz.table_files import NUMBER, read, read_text
 
-NO_VALUE = ("", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "--")  # words for a missing value, in any case
+__all__ = [
+    "DEC",
+    "EBV",
+    "EXTINCTION",
+    "IDENTIFIERS",
+    "MAGNITUDE",
+    "RA",
+    "REDSHIFT",
+    "Measured",
+    "Quantity",
+    "describe_missing",
+    "has_value",
+    "identifier_of",
+    "identifiers",
+    "inferred",
+    "measured",
+    "numbers",
+    "read",
+    "read_text",
+]
+
+MISSING_WORDS = ("", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "--")  # in any case
 _NINES = (9, 99, 99.9, 99.99, 999, 999.9, 9999, 99999)
-FILLS = (  # numbers that stand for a missing value, where the quantity cannot have them
+FILL_VALUES = (  # numbers that mark a missing value, unless the quantity can have them
     -1,
     *(-value for value in _NINES),
     *_NINES,
@@ -36,37 +48,21 @@ FILLS = (  # numbers that stand for a missing value, where the quantity cannot h
     np.inf,
     -np.inf,
 )
-IDENTIFIERS = (  # names of columns that identify a row, in any case of letters, the first that is there before others
+IDENTIFIERS = (  # names, in any case, of columns that identify a row; earlier ones have precedence
     *("object_id", "objid", "photoobjid", "bestobjid", "dr8objid", "specobjid", "spec_id", "source_id", "targetid"),
     *("ident", "id"),
 )
-EXACT = 2**53  # above it a double does not hold every whole number
-_NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf(inity)?))$"
+MAX_EXACT_INTEGER = 2**53  # a double does not hold every whole number above it
 _WHOLE = r"^[+-]?\d+$"
 _IDENTIFIER = r"^-?(0|[1-9]\d*)$"
 _ROUNDED = r"^[+-]?\d+(\.\d*[eE][+-]?|[eE]\+)\d+$"  # 1.23766E+18, as a spreadsheet writes an identifier
-_NO_VALUE = pa.array({case(word) for word in (*NO_VALUE, "NaN") for case in (str, str.lower, str.upper, str.title)})
-_DELIMITERS = (",", ";", "\t", "|")
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-_CONVERT = {
-    b"\x89HDF": "HDF5: write its table as parquet first, with pandas.read_hdf(…).to_parquet(…)",
-    b"PK\x03\x04": "a spreadsheet or zip archive: unpack it, or export it as CSV with the identifiers as text",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet: export it as CSV with the identifiers as text",
-}
-_NULLABLE = {
-    **{
-        pa.int8(): pd.Int8Dtype(),
-        pa.int16(): pd.Int16Dtype(),
-        pa.int32(): pd.Int32Dtype(),
-        pa.int64(): pd.Int64Dtype(),
-    },
-    **{pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype()},
-    **{pa.uint32(): pd.UInt32Dtype(), pa.uint64(): pd.UInt64Dtype()},
-}
+_MISSING_WORDS = pa.array(
+    {case(word) for word in (*MISSING_WORDS, "NaN") for case in (str, str.lower, str.upper, str.title)}
+)
 
 
 class Quantity(NamedTuple):
-    """What a column of numbers measures: its name in the plural, and the values that it can have."""
+    """A physical quantity: its name in the plural, its range of possible values and their unit."""
 
     name: str
     low: float
@@ -75,7 +71,7 @@ class Quantity(NamedTuple):
 
     @property
     def allowed(self) -> str:
-        """The values that it can have, in words."""
+        """The range of values with the unit, as text."""
         return f"{self.low:g} to {self.high:g}{self.unit and ' ' + self.unit}"
 
 
@@ -87,223 +83,26 @@ EXTINCTION = Quantity("extinctions", 0, 100, "mag")
 MAGNITUDE = Quantity("magnitudes", -30, 50, "mag")
 
 
-def read(path) -> pd.DataFrame:
-    """Read a table; what it is follows from its content, then from its name.
-
-    Parameters
-    ----------
-    path : str or Path
-        Delimited text (comma, semicolon, tab, bar or spaces; names in the first line, or in a line of comments above
-        the first row), also gzip, bzip2 or xz; parquet; FITS; VOTable; ECSV.
-
-    Returns
-    -------
-    DataFrame
-        Columns of delimited text are text as it was written, missing where nothing stands between two delimiters. Other
-        formats keep their types; whole numbers with gaps are nullable integers.
-
-    Raises
-    ------
-    UserError
-        Where the file is missing or no such table; where a row has another length, or a name stands twice.
-    """
-    path = Path(path)
-    kind = "CSV"
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-        opener = next((found for magic, found in _COMPRESSED.items() if start.startswith(magic)), open)
-        with opener(path, "rb") as file:
-            head = file.read(4096)
-        kind = _kind(head, path)
-        if kind == "parquet":
-            return _from_parquet(pq.read_table(path))
-        if kind != "CSV":
-            return _from_astropy(path, kind)
-        with opener(path, "rb") as file:
-            return read_text(file.read())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give the path of a table.") from None
-    except (OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read as a {kind} table ({reason[:300].rstrip('.')}).") from None
-
-
-def _kind(head: bytes, path: Path) -> str:
-    names = {suffix.lower() for suffix in path.suffixes}
-    for magic, what in _CONVERT.items():
-        if head.startswith(magic):
-            raise UserError(f"{path} is {what}.")
-    if head.startswith(b"PAR1") or names & {".parquet", ".parq", ".pq"}:
-        return "parquet"
-    if head.startswith(b"SIMPLE  =") or names & {".fits", ".fit"}:
-        return "FITS"
-    if b"<VOTABLE" in head or names & {".vot", ".votable"}:
-        return "VOTable"
-    return "ECSV" if head.startswith(b"# %ECSV") else "CSV"
-
-
-def _from_parquet(table: pa.Table) -> pd.DataFrame:
-    """All columns, those that pandas kept as an index included; whole numbers with gaps do not become doubles."""
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    if twice := _first_twice(names):
-        raise ValueError(f"the name {twice!r} stands twice in its header: rename one of the columns")
-    columns = {}
-    for name in names:
-        column = table[name]
-        gaps = pa.types.is_integer(column.type) and column.null_count
-        columns[name] = column.to_pandas(types_mapper=_NULLABLE.get if gaps else None)
-    return pd.DataFrame(columns)
-
-
-def _first_twice(names):
-    return next((name for index, name in enumerate(names) if name in names[:index]), None)
-
-
-def _from_astropy(path: Path, kind: str) -> pd.DataFrame:
-    """A table of the formats that astropy reads; columns of arrays become columns of lists."""
-    from astropy.table import Table
-
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            options = {"FITS": "fits", "VOTable": "votable", "ECSV": "ascii.ecsv"}
-            found = Table.read(path, format=options[kind])
-        except Exception as error:  # parsers of many formats raise of many kinds
-            raise ValueError(str(error)) from None
-    if any("multiple tables are present" in str(warning.message) for warning in said):
-        raise ValueError("it holds several tables: write the one that is meant to a file of its own")
-    found.convert_bytestring_to_unicode()
-    wide = [name for name in found.colnames if found[name].ndim > 1]
-    table = found[[name for name in found.colnames if name not in wide]].to_pandas()
-    for name in wide:
-        table[name] = list(np.ma.filled(found[name].astype(float), np.nan))
-    return table[found.colnames]
-
-
-def read_text(body: bytes, delimiter: str | None = None) -> pd.DataFrame:
-    """Read delimited text, every column as text; where no delimiter is given the first line tells it.
-
-    Lines that begin with ``#`` may stand above; where the first row then holds numbers, the last of them that has a
-    word for each column names the columns, as LePhare and EAZY write it.
-
-    Returns
-    -------
-    DataFrame
-        Text as it was written; missing where nothing stands between two delimiters.
-
-    Raises
-    ------
-    ValueError
-        One clause that says what is wrong: of rows of another length the first by its number, counted from 1.
-    """
-    body = body.removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in body:
-        raise ValueError("it is not text in UTF-8")
-    comments, body = _without_comments(body)
-    line, _, rows = body.partition(b"\n")
-    first = _decoded(line)
-    found = max(_DELIMITERS, key=first.count)
-    if delimiter is None and found not in first and len(first.split()) > 1:
-        found, body = "\t", b"\n".join(b"\t".join(row.split()) for row in body.split(b"\n"))
-        first, rows = "\t".join(first.split()), body.partition(b"\n")[2]
-        comments = ["\t".join(comment.split()) for comment in comments]
-    delimiter = delimiter or found
-    names = _split(first, delimiter)
-    if any(map(_is_number, names)):
-        listed = [_split(comment, delimiter) for comment in comments]
-        fitting = [words for words in listed if len(words) == len(names) and not any(map(_is_number, words))]
-        if not fitting:
-            raise ValueError(
-                f"its first line holds numbers, {first.strip()[:60]!r}, and no line of comments above has a name for "
-                f"each of its {len(names)} columns: write their names above"
-            )
-        names, rows = fitting[-1], body
-    if not any(names):
-        raise ValueError("its first line is empty, not the names of columns")
-    if twice := _first_twice(names):
-        raise ValueError(f"the name {twice!r} stands twice in its header: rename one of the columns")
-    if body.count(b'"') % 2:
-        raise ValueError("a quotation mark is not closed")
-    return _parsed(rows, names, delimiter)
-
-
-def _parsed(rows: bytes, names: list[str], delimiter: str) -> pd.DataFrame:
-    if not rows.strip(b"\r\n"):
-        return pd.DataFrame({name: pd.Series(dtype=str) for name in names})
-    refused = []
-
-    def refuse(row):
-        refused.append(row)
-        return "error"
-
-    try:
-        table = pyarrow.csv.read_csv(
-            io.BytesIO(rows),
-            pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
-            pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse),
-            pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if refused:
-            row = refused[0]
-            raise ValueError(
-                f"row {row.number} has {row.actual_columns} values, the header {row.expected_columns} names: "
-                f"{row.text[:80]!r}"
-            ) from None
-        raise ValueError("it is not text in UTF-8" if "UTF8" in str(error) else str(error)) from None
-    return table.to_pandas()
-
-
-def _without_comments(body: bytes) -> tuple[list[str], bytes]:
-    """The lines that begin with ``#`` above a table, without that sign; and the table from its first line on."""
-    comments = []
-    while body.startswith((b"#", b"\n", b"\r")):
-        line, _, body = body.partition(b"\n")
-        comments.append(_decoded(line).strip().lstrip("#").strip())
-    return comments, body
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode().rstrip("\r")
-    except UnicodeDecodeError:
-        raise ValueError("it is not text in UTF-8") from None
-
-
-def _split(line: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-
-
-def _is_number(word: str) -> bool:
-    return bool(pc.match_substring_regex(word, _NUMBER).as_py())
-
-
 def _text(column: pd.Series) -> pa.Array:
-    """A column of text, without spaces round the values; null where a word for a missing value stands."""
+    """A column as text without surrounding spaces; null for missing values (`MISSING_WORDS`)."""
     words = column if isinstance(column.dtype, pd.StringDtype) else column.map(str, na_action="ignore")
     words = pa.array(words, pa.string(), from_pandas=True)
     words = pc.utf8_trim_whitespace(words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words)
-    return pc.if_else(pc.is_in(words, _NO_VALUE), None, words)
+    return pc.if_else(pc.is_in(words, _MISSING_WORDS), None, words)
 
 
 def _matches(words: pa.Array, pattern: str) -> np.ndarray:
-    """Whether each word is of a pattern; those that are missing are not."""
+    """Whether each word matches a pattern, (row,) bool; False for null."""
     return pc.match_substring_regex(words, pattern).fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def has_value(column: pd.Series) -> np.ndarray:
-    """Whether a word stands in each row of a column of text, (row,) bool."""
+    """Whether each row of a column of text has a value, (row,) bool."""
     return _text(column).is_valid().to_numpy(zero_copy_only=False)
 
 
 def inferred(column: pd.Series) -> pd.Series:
-    """A column of text as int64 (uint64 where it must be), float64 or, where a word is no number, as it is."""
+    """A column of text as int64, uint64 (if a value needs it) or float64; unchanged if a word is no number."""
     words = _text(column)
     values = _whole(words)
     if values is None:
@@ -315,10 +114,10 @@ def inferred(column: pd.Series) -> pd.Series:
 
 
 def _whole(words: pa.Array) -> pa.Array | None:
-    """Words as int64 or, where one is above 2**63, as uint64; None where one is missing or another number."""
-    if words.null_count or (len(words) and not _matches(words[:1], _WHOLE).all()):  # a cast that fails is slow
+    """Words as int64, or uint64 if one is 2**63 or more; None if one is missing or no whole number."""
+    if words.null_count or (len(words) and not _matches(words[:1], _WHOLE).all()):  # a failing cast is slow
         return None
-    if pc.any(pc.match_substring(words, "x", ignore_case=True)).as_py():  # 0x10 is no number here
+    if pc.any(pc.match_substring(words, "x", ignore_case=True)).as_py():  # a cast would accept 0x10
         return None
     for kind in (pa.int64(), pa.uint64()):
         try:
@@ -329,15 +128,15 @@ def _whole(words: pa.Array) -> pa.Array | None:
 
 
 def numbers(table: pd.DataFrame, column: str, quantity: Quantity, name: str = "the table") -> np.ndarray:
-    """A column as float64 (row,), missing values NaN, whatever else it holds.
+    """A column as float64 (row,), missing values NaN.
 
     Raises
     ------
     UserError
-        Where there is no such column, or a word in it is no number: the first by its row, counted from 1.
+        If there is no such column, or a word is no number; it names the first row, counted from 1.
     """
     if column not in table:
-        names = {str(there).lower(): there for there in table}
+        names = {str(known).lower(): known for known in table}
         near = difflib.get_close_matches(column.lower(), names, n=1, cutoff=0.4)
         hint = f"did you mean {names[near[0]]!r}?" if near else f"it has {', '.join(map(str, table)) or 'none'}."
         raise UserError(f"{name} has no column {column!r}, {quantity.name}: {hint}")
@@ -345,7 +144,7 @@ def numbers(table: pd.DataFrame, column: str, quantity: Quantity, name: str = "t
     if values.dtype.kind in "iuf":
         return values.to_numpy(np.float64, na_value=np.nan)
     words = _text(values)
-    bad = np.flatnonzero(~_matches(words, _NUMBER) & words.is_valid().to_numpy(zero_copy_only=False))
+    bad = np.flatnonzero(~_matches(words, NUMBER) & words.is_valid().to_numpy(zero_copy_only=False))
     if bad.size:
         unit = f" ({quantity.unit})" if quantity.unit else ""
         raise UserError(
@@ -363,7 +162,7 @@ class Measured(NamedTuple):
     values : ndarray
         (row,) float64, NaN where the value is missing.
     missing : dict
-        How many rows lack it, by what stands there: "no value", "-9999", …
+        Number of rows by what marks the missing value: "no value", "-9999", …
     """
 
     values: np.ndarray
@@ -371,18 +170,18 @@ class Measured(NamedTuple):
 
 
 def measured(table: pd.DataFrame, column: str, quantity: Quantity, name: str = "the table") -> Measured:
-    """A column as numbers of one quantity; fill values that it cannot have are missing, and counted.
+    """A column as values of one quantity; `FILL_VALUES` outside its range are missing, and counted.
 
     Raises
     ------
     UserError
-        As of `numbers`, and where a number is neither one of the quantity nor a fill value: the first by its row.
+        As `numbers`, and if a number is outside the range and no fill value; it names the first row.
     """
     values = numbers(table, column, quantity, name).copy()
     missing = {"no value": int(np.isnan(values).sum())}
     outside = ~np.isnan(values) & ~((values >= quantity.low) & (values <= quantity.high))
-    for fill in FILLS:
-        filled = outside & np.isclose(values, fill, rtol=1e-6, atol=0)  # also of single precision
+    for fill in FILL_VALUES:
+        filled = outside & np.isclose(values, fill, rtol=1e-6, atol=0)  # also in single precision
         missing[f"{fill:.7g}"] = int(filled.sum())
         values[filled], outside = np.nan, outside & ~filled
     if bad := np.flatnonzero(outside).tolist():
@@ -394,8 +193,8 @@ def measured(table: pd.DataFrame, column: str, quantity: Quantity, name: str = "
     return Measured(values, {mark: count for mark, count in missing.items() if count})
 
 
-def said(column: str, missing: dict[str, int]) -> str:
-    """Of which rows a column lacks its value, in words."""
+def describe_missing(column: str, missing: dict[str, int]) -> str:
+    """Describe the missing values of a column (`Measured.missing`) in words."""
     marks = (
         f"has no value in {count}" if mark == "no value" else f"is {mark} in {count}" for mark, count in missing.items()
     )
@@ -403,7 +202,7 @@ def said(column: str, missing: dict[str, int]) -> str:
 
 
 def identifier_of(table: pd.DataFrame) -> str | None:
-    """The column that identifies a table's rows: the first of `IDENTIFIERS` that it has, in any case of letters."""
+    """The column that identifies a table's rows: the first of `IDENTIFIERS` that it has, in any case; else None."""
     names = {str(column).lower(): column for column in reversed(list(table))}
     return next((names[name] for name in IDENTIFIERS if name in names), None)
 
@@ -414,20 +213,20 @@ def identifiers(table: pd.DataFrame, column: str, name: str = "the table") -> pd
     Returns
     -------
     Series
-        Whole numbers as int64, or uint64 where one is above 2**63; others, and those of text with gaps, as text; what
-        was integers before as it is.
+        Whole numbers as int64, or uint64 if one is 2**63 or more; others, and text with missing values, as text;
+        integers unchanged.
 
     Raises
     ------
     UserError
-        Where one was rounded before it came here, by a spreadsheet or as a double: the first by its row.
+        If one was rounded before, by a spreadsheet or as a double; it names the first row.
     """
     values = table[column]
     if values.dtype.kind in "iu":
         return values if values.isna().any() else values.astype(values.dtype.name.lower())
     if values.dtype.kind == "f":
         given = values.to_numpy(np.float64, na_value=np.nan)
-        bad = np.flatnonzero((np.abs(given) >= EXACT) | (np.isfinite(given) & (given % 1 != 0)))
+        bad = np.flatnonzero((np.abs(given) >= MAX_EXACT_INTEGER) | (np.isfinite(given) & (given % 1 != 0)))
         if not bad.size:
             return values.astype("Int64" if np.isnan(given).any() else np.int64)
         word = f"{given[bad[0]]:.17g}, a floating point number"
@@ -444,6 +243,6 @@ def identifiers(table: pd.DataFrame, column: str, name: str = "the table") -> pd
 
 
 def _whole_or_text(words: pa.Array, values: pd.Series) -> pd.Series:
-    """Text as whole numbers where that changes no character of it: a gap would make doubles of them in some readers."""
+    """Text as whole numbers if no character changes; text with missing values stays, or readers make doubles of it."""
     whole = _whole(words) if _matches(words, _IDENTIFIER).all() else None
     return pd.Series((words if whole is None else whole).to_pandas().to_numpy(), index=values.index)

@@ -7,11 +7,13 @@ from astropy.io import fits
 
 from sdss_photoz.archive import flist
 from sdss_photoz.archive.flist import read_flist
-from sdss_photoz.archive.query import query_fields
+from sdss_photoz.archive.services import query_fields
 from sdss_photoz.config import Archive, Region
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.footprint import CONDITIONS, TERMS, overlapping_frames, sky_position
-from sdss_photoz.survey import BANDS, FRAME_SHAPE
+from sdss_photoz.frames.footprint import overlapping_frames
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.great_circle import CONDITIONS, TERMS, sky_position
+from sdss_photoz.surveys.sdss import FRAME_SHAPE
 
 NODE, INCL = 94.998448, 40.0044  # of run 3900, from HDU 3 of its frames
 PIXEL = 0.396 / 3600
@@ -51,14 +53,14 @@ def path(listed, tmp_path):
 
 
 def terms_of(real, band):
-    return [np.asarray(real[name], float)[:, BANDS.index(band)] for name in ("A", "B", "C", "D", "E", "FF")]
+    return [np.asarray(real[name], float)[:, SDSS.band_names.index(band)] for name in ("A", "B", "C", "D", "E", "FF")]
 
 
 def largest_error(real, fields):
     """How far (pixels) any band's corners lie from where the fields' terms have them."""
     a, b, c, d, e, f = (fields[term].to_numpy() for term in TERMS)
     largest = np.zeros(len(fields))
-    for band in BANDS:
+    for band in SDSS.band_names:
         own = terms_of(real, band)
         for row in (0, FRAME_SHAPE[0]):
             for col in (0, FRAME_SHAPE[1]):
@@ -79,7 +81,7 @@ def test_terms_from_bounds_lie_within_their_margin_on_a_real_run(real, path):
     assert fields.margin.max() < flist.BOUNDS_MARGIN + 13  # of ra and dec, which are those of the r band
 
 
-@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("band", SDSS.band_names)
 def test_no_frame_of_a_real_run_is_missed(band, real, path):
     rng = np.random.default_rng(1)
     terms = dict(zip(TERMS, terms_of(real, band), strict=True))

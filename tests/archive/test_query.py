@@ -1,272 +1,189 @@
-"""The sample's queries: what they keep, what they drop, and how they fail."""
-
-import errno
-import shutil
+"""What is asked, and what is believed of an answer."""
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.io import fits
 
-from sdss_photoz import files
-from sdss_photoz.archive import query
-from sdss_photoz.archive.query import query_fields, query_galaxies
-from sdss_photoz.archive.question import ask_for, read_query, room, state_folder
-from sdss_photoz.config import Archive, Region, Sample
-from sdss_photoz.cubes.great_circle import read_terms
-from sdss_photoz.embedded import tsql
-from sdss_photoz.embedded.schema import TABLES
+from sdss_photoz.archive.query import FIELD_RADIUS, build_query, check_result, read_result, remove_state, state_folder
+from sdss_photoz.config import Archive, Region
+from sdss_photoz.embedded import answer
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample import footprint
-from sdss_photoz.sample.footprint import TERMS, centre_error, overlapping_frames, sky_position
-from sdss_photoz.sample.selection import select
-from sdss_photoz.survey import BANDS, FRAME_SHAPE, Frame
+from sdss_photoz.surveys.sphere import unit_vectors
 
-
-@pytest.fixture(scope="module")
-def tables(catalog):
-    with duckdb.connect(str(catalog), read_only=True) as connection:
-        return {name: connection.execute(f'SELECT * FROM "{name}"').fetchdf() for name in TABLES}
-
-
-@pytest.fixture(scope="module")
-def wanted(tables):
-    """The rows that the paper's conditions keep, by pandas."""
-    spec = tables["SpecObjAll"].merge(
-        tables["PhotoObjAll"], left_on="bestObjID", right_on="objID", suffixes=("", "_po")
-    )
-    spec = spec.merge(tables["galSpecInfo"], on="specObjID", suffixes=("", "_zi"))
-    spec = spec[spec.objID.isin(tables["Photoz"].objID)]
-    kept = (spec.z > 0) & (spec.zWarning == 0) & (spec.targetType == "SCIENCE") & (spec.survey == "sdss")
-    kept &= (spec["class"] == "GALAXY") & (spec.primtarget >= 64) & (spec.clean == 1) & (spec.insideMask == 0)
-    return spec[kept & (spec.petroMag_r - spec.extinction_r <= np.float32(17.8))].sort_values("specObjID")
-
-
-@pytest.mark.parametrize("name", ["paper", "extended"])
-def test_the_query_keeps_the_papers_rows_and_no_other(name, catalog, wanted):
-    galaxies = tsql.run(catalog, read_query(name)).sort_values("specObjID")
-    assert list(galaxies.specObjID) == list(wanted.specObjID)
-    assert 600 < len(galaxies) < len(wanted) + 1
-    assert np.array_equal(galaxies.z, wanted.z)
-    assert np.allclose(galaxies.dered_petro_r, wanted.petroMag_r - wanted.extinction_r)
-
-
-CONDITIONS = ["za.z > 0", "za.zWarning = 0", "za.targetType = 'SCIENCE'", "za.survey = 'sdss'", "za.class = 'GALAXY'"]
-CONDITIONS += ["zi.primtarget >= 64", "po.clean = 1", "po.insideMask = 0", "(po.petroMag_r - po.extinction_r) <= 17.8"]
-OUTER = {  # tables that hold no row for what a condition drops too
-    "za.class = 'GALAXY'": "JOIN Photoz",
+REGIONS = {
+    "a box": Region(ra=(150.0, 160.0), dec=(-5.0, 5.0)),
+    "through right ascension 0": Region(ra=(350.0, 10.0), dec=(-1.0, 1.0)),
+    "written below 0": Region(ra=(-10.0, 10.0), dec=(-1.0, 1.0)),
+    "more than half, through 0": Region(ra=(-200.0, 10.0), dec=(-1.0, 1.0)),
+    "ends at 360": Region(ra=(330.0, 360.0), dec=(20.0, 30.0)),
+    "near the pole": Region(ra=(10.0, 20.0), dec=(85.0, 89.0)),
+    "to the pole": Region(ra=(10.0, 20.0), dec=(80.0, 90.0)),
+    "all around": Region(ra=(0.0, 360.0), dec=(-90.0, -60.0)),
 }
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
-def test_without_a_condition_rows_come_that_it_drops(catalog, condition):
-    """So the catalogue holds what each condition is there for, and nothing else drops it."""
-    sent = read_query("paper")
-    assert sent.count(condition) == 1
-    if condition in OUTER:  # stars have no photometric redshift either
-        sent = sent.replace(OUTER[condition], f"LEFT {OUTER[condition]}")
-    kept, more = (set(tsql.run(catalog, query).specObjID) for query in (sent, sent.replace(condition, "1 = 1")))
-    assert kept < more
-
-
-@pytest.mark.parametrize(("table", "others"), [("Photoz", []), ("galSpecInfo", ["zi.primtarget >= 64"])])
-def test_galaxies_without_a_row_in_a_joined_table_are_there_and_dropped(catalog, table, others):
-    sent = read_query("paper")
-    looser = sent.replace(f"JOIN {table}", f"LEFT JOIN {table}")
-    for condition in others:
-        looser = looser.replace(condition, f"({condition} OR zi.primtarget IS NULL)")
-    assert set(tsql.run(catalog, sent).specObjID) < set(tsql.run(catalog, looser).specObjID)
-
-
-def test_the_galaxies_are_the_rows_of_the_extended_query(catalog, wanted):
-    galaxies = query_galaxies(Archive(), catalog.parent)
-    assert list(galaxies.specObjID) == list(wanted.specObjID)
-    assert list(galaxies) == ask_for("galaxies").columns
-
-
-def test_the_extended_query_has_the_papers_columns_and_more(catalog):
-    paper, extended = (
-        tsql.run(catalog, read_query(name)).sort_values("specObjID", ignore_index=True)
-        for name in ("paper", "extended")
-    )
-    assert set(paper) <= set(extended)
-    for column in paper:
-        assert paper[column].equals(extended[column])
-
-
-def test_neighbours_are_primary_objects_within_17_arcsec(catalog, tables):
-    galaxies = query_galaxies(Archive(), catalog.parent)
-    near = tables["Neighbors"].query("distance < 17 / 60").groupby("objID").size()
-    assert np.array_equal(galaxies.neighbors, near.reindex(galaxies.objID).fillna(0))
-    assert galaxies.neighbors.max() > 0
-    assert (galaxies.neighbors == 0).any()
-
-
-def test_the_papers_query_has_too_few_columns_for_the_analysis_and_the_selection_says_so(catalog):
-    with pytest.raises(UserError, match="lacks the column sciencePrimary"):
-        select(tsql.run(catalog, read_query("paper")), Sample(chunks=2))
-
-
-def test_repeats_shreds_and_unmeasured_values_pass_the_query_and_not_the_selection(catalog, tables):
-    asked = query_galaxies(Archive(), catalog.parent)
-    galaxies, _ = select(asked, Sample(chunks=2))
-    photo, close = tables["PhotoObjAll"], tables["Neighbors"].query("distance < 2 / 60")
-
-    def both(objects, rows):
-        return set(objects) & set(rows)
-
-    for column in ("petroMag_r", "modelMag_u"):
-        unmeasured = photo.objID[photo[column] == -9999]
-        assert both(unmeasured, asked.objID)
-        assert not both(unmeasured, galaxies.object_id)
-    assert asked.objID.duplicated().any()
-    assert (asked.sciencePrimary == 0).any()
-    assert galaxies.object_id.is_unique
-    for rows, left in ((asked.objID, True), (galaxies.object_id, False)):
-        assert (close.objID.isin(rows) & close.neighborObjID.isin(rows)).any() == left
-    unknown = tables["Photoz"].query("z == -9999").objID
-    assert galaxies.z_archive[galaxies.object_id.isin(unknown)].isna().all()
-    assert galaxies.z_archive.isna().sum() == len(both(unknown, galaxies.object_id))
-    assert galaxies.petro_mag_u.isna().any()  # the sample needs no Petrosian u
-
-
-def test_every_selected_galaxy_has_a_frame_in_every_band(catalog):
-    galaxies, _ = select(query_galaxies(Archive(), catalog.parent), Sample(chunks=2))
-    frames = overlapping_frames(galaxies.ra, galaxies.dec, query_fields(Archive(), catalog.parent))
-    assert (frames.groupby("galaxy").band.nunique() == 5).all()
-    assert frames.galaxy.nunique() == len(galaxies)
-
-
-def test_fields_are_the_full_pictures_once_each(catalog, tables):
-    fields = query_fields(Archive(), catalog.parent)
-    assert len(fields) == len(tables["Field"]) == 4
-    assert fields.field.is_monotonic_increasing
-    assert np.array_equal(fields.a, tables["Frame"].query("zoom == 0").sort_values("field").a)
-    listed = tables["Field"].sort_values("field")
-    assert np.array_equal(fields[footprint.CONDITIONS].astype("f4"), listed[footprint.CONDITIONS])
-    assert fields[[f"psfWidth_{band}" for band in "ugriz"]].stack().between(0.8, 2.5).all()
-
-
 @pytest.fixture(scope="module")
-def real_run(shared_data):
-    """The fields of a real run as the query would give them, with the exact great circle of one of its frames."""
-    frame = Frame(3900, 6, 269, "u")
-    exact = read_terms(shared_data / "sas" / frame.path(), frame)
-    real = fits.getdata(shared_data / "catalog" / "photoField-003900-6.fits")
-    table = pd.DataFrame({name: real[name.upper()].astype(int) for name in ("run", "camcol", "field")})
-    for term, name in zip(TERMS, ("A", "B", "C", "D", "E", "FF"), strict=True):
-        each = {f"{term}_{band}": real[name][:, k].astype(float) for k, band in enumerate(BANDS)}
-        table = table.assign(**each, **{term: each[f"{term}_r"]})
-    table = table.assign(node=exact.node, incl=exact.incl, ra=real["RA"].astype(float), dec=real["DEC"].astype(float))
-    table = table.assign(fieldID=1 + np.arange(len(table), dtype=np.int64), strip="N")
-    return table.reindex(columns=ask_for("fields").columns, fill_value=0)
-
-
-def test_the_exact_great_circle_of_a_real_run_leads_to_the_centres_of_its_fields(real_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(query.DOORS, "casjobs", lambda *_: real_run)
-    fields = query_fields(Archive(service="casjobs"), tmp_path)
-    print(f"largest of {len(fields)} distances: {centre_error(fields).max():.2f} arcsec")
-    assert len(fields) == 815
-    assert centre_error(fields).max() < 0.5 * query.CENTRE_ALLOWED
-
-
-@pytest.mark.parametrize("nominal", [{"node": 95.0}, {"incl": 40.0}, {"node": 95.0, "incl": 40.0}], ids=str)
-def test_a_rounded_great_circle_that_would_miss_frames_is_refused(real_run, tmp_path, monkeypatch, nominal):
+def sky():
+    """Positions all over the sky, and at the edges of the regions."""
     rng = np.random.default_rng(1)
-    place = real_run.iloc[rng.integers(0, len(real_run), 1000)].reset_index(drop=True)
-    row, col = rng.uniform(0, FRAME_SHAPE[0], 1000), rng.choice([-10.0, 0.0, 10.0, 2040.0, 2050.0], 1000)
-    mu, nu = place.a + place.b * row + place.c * col, place.d + place.e * row + place.f * col
-    ra, dec = sky_position(mu.to_numpy(), nu.to_numpy(), place["node"], place["incl"])
-    needed, found = (overlapping_frames(ra, dec, fields) for fields in (real_run, real_run.assign(**nominal)))
-    assert len(needed.merge(found)) < len(needed)
-    monkeypatch.setitem(query.DOORS, "casjobs", lambda *_: real_run.assign(**nominal))
-    sentence = r"are not the exact ones in 815 of 815 fields: with node 9\S+ and incl 40\S* the centre of field 3900-6-"
-    with pytest.raises(UserError, match=sentence + r"\d+ lies \d+\.\d arcsec from .* archive\.window_flist") as refusal:
-        query_fields(Archive(service="casjobs"), tmp_path)
-    assert "\n" not in str(refusal.value)
+    ra, dec = [rng.uniform(0, 360, 40_000)], [np.degrees(np.arcsin(rng.uniform(-1, 1, 40_000)))]
+    for region in REGIONS.values():
+        ra.append((rng.uniform(region.ra[0] - 1, region.ra[0] + (region.ra[1] - region.ra[0]) % 360 + 1, 2000)) % 360)
+        dec.append(np.clip(rng.uniform(region.dec[0] - 0.5, region.dec[1] + 0.5, 2000), -90, 90))
+    return pd.DataFrame({"ra": np.concatenate(ra), "dec": np.concatenate(dec)})
 
 
-@pytest.mark.parametrize("wrong", [{"dec": 2 / 3600}, {"ra": np.nan}, {"a": -9999.0}], ids=str)
-def test_a_single_field_that_lies_elsewhere_is_named(real_run, tmp_path, monkeypatch, wrong):
-    ((column, by),) = wrong.items()
-    fields = real_run.copy()
-    fields.loc[7, column] += by
-    name = "-".join(str(fields[key][7]) for key in ("run", "camcol", "field"))
-    monkeypatch.setitem(query.DOORS, "skyserver", lambda *_: fields)
-    with pytest.raises(UserError, match=rf"in 1 of 815 fields: .* the centre of field {name} lies"):
-        query_fields(Archive(service="skyserver"), tmp_path)
+def kept(name, region, sky):
+    """What the condition that a region adds to a query keeps."""
+    added = build_query(name, region).sql.removeprefix(build_query(name).sql)
+    table = build_query(name).longitude.split(".")[0]
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"SELECT (TRUE {added}) AS kept FROM sky {table}")  # DuckDB reads the variable
+        return rows.fetchdf()["kept"].to_numpy(bool)
 
 
-def test_queries_are_those_of_t_sql_with_a_table_to_put_rows_in():
+def in_box(region, sky):
+    wide = region.ra[1] - region.ra[0] if region.ra[1] - region.ra[0] >= 360 else (region.ra[1] - region.ra[0]) % 360
+    around = (sky.ra - region.ra[0]) % 360 <= wide
+    return (around & sky.dec.between(*region.dec)).to_numpy()
+
+
+@pytest.mark.parametrize("where", REGIONS)
+def test_galaxies_of_a_region_are_those_in_the_box(where, sky):
+    inside = in_box(REGIONS[where], sky)
+    assert inside.sum() > 100
+    assert np.array_equal(kept("galaxies", REGIONS[where], sky), inside)
+
+
+@pytest.mark.parametrize("where", REGIONS)
+def test_fields_of_a_region_have_their_centre_no_farther_than_a_field_reaches(where, sky):
+    inside, asked = in_box(REGIONS[where], sky), kept("fields", REGIONS[where], sky)
+    vectors = unit_vectors(sky.ra, sky.dec)
+    rng = np.random.default_rng(2)
+    for index in rng.choice(np.flatnonzero(inside), 200):
+        near = np.linalg.norm(vectors - vectors[index], axis=1) < 2 * np.sin(np.radians(0.15) / 2)
+        assert asked[near].all()
+    assert asked.sum() < inside.sum() + (sky.dec > 79).sum() * (REGIONS[where].dec[1] > 79) + 3500
+
+
+def test_a_box_is_widened_in_degrees_on_the_sky():
+    assert Region(ra=(10.0, 20.0), dec=(0.0, 59.8)).box(FIELD_RADIUS)[0] == pytest.approx((9.6, 20.4))
+    assert Region(ra=(0.1, 20.0), dec=(-0.01, 0.01)).box(0.2)[0] == pytest.approx((359.9, 380.2), abs=1e-5)
+    assert Region(ra=(10.0, 20.0), dec=(80.0, 90.0)).box(0.2) == ((0.0, 360.0), (79.8, 90.0))
+
+
+def test_without_a_region_the_whole_query_is_asked():
     for name in ("galaxies", "fields"):
-        question = ask_for(name)
-        assert question.table == f"sdss_photoz_{name}"
-        assert question.key in question.columns
-        assert len({column.lower() for column in question.columns}) == len(question.columns)
+        assert build_query(name).span == (0.0, 360.0)
+        assert build_query(name).sql.rstrip().endswith(("<= 17.8)", "fr.rerun = 301"))
 
 
-def test_a_region_holds_the_galaxies_in_it_and_the_fields_that_reach_into_it(catalog, tables):
-    region = Region(ra=(164.6, 164.8), dec=(39.1, 39.2))
-    everywhere, near = (query_galaxies(Archive(), catalog.parent, where) for where in (None, region))
-    inside = everywhere.ra.between(164.6, 164.8) & everywhere.dec.between(39.1, 39.2)
-    pd.testing.assert_frame_equal(near, everywhere[inside].reset_index(drop=True))
-    assert len(near) > 5
-    frames = [
-        overlapping_frames(near.ra, near.dec, query_fields(Archive(), catalog.parent, where))
-        for where in (None, region)
-    ]
-    pd.testing.assert_frame_equal(*frames)
+def test_another_query_or_release_is_kept_elsewhere_and_forgotten_at_the_end(tmp_path):
+    fields, galaxies = build_query("fields"), build_query("galaxies")
+    near = build_query("fields", REGIONS["a box"])
+    places = {
+        state_folder(query, archive, tmp_path)
+        for query in (fields, galaxies, near)
+        for archive in (Archive(), Archive(release=13), Archive(service="skyserver"))
+    }
+    assert len(places) == 9
+    for place in places:
+        place.mkdir(parents=True)
+    remove_state(tmp_path, "fields")
+    assert {place for place in places if place.exists()} == {p for p in places if p.name.startswith("galaxies-")}
 
 
-def test_an_archive_without_such_galaxies_is_one_sentence(catalog, tmp_path):
-    empty = tmp_path / "catalog.duckdb"
-    shutil.copy(catalog, empty)
-    with duckdb.connect(str(empty)) as connection:
-        connection.execute("UPDATE SpecObjAll SET survey = 'boss'")
-    with pytest.raises(UserError, match=r"answered the query of galaxies with no rows: check archive\.release"):
-        query_galaxies(Archive(), tmp_path)
+@pytest.mark.parametrize(("name", "rows"), [("xid.txt", 1), ("xid_im.txt", 18), ("xid_sp.txt", 1)])
+def test_recorded_replies_are_read_exactly(name, rows, shared_data):
+    body = (shared_data / "services" / name).read_bytes()
+    table = read_result(body)
+    lines = body.decode().removeprefix("#Table1").split()
+    assert len(table) == rows == len(lines) - 1
+    assert table.objid.dtype == np.int64
+    for line, row in zip(lines[1:], table.itertuples(index=False), strict=True):
+        for text, value in zip(line.split(","), row, strict=True):
+            assert type(value)(text) == value
+    assert list(table.objid.astype(str)) == [line.split(",")[2] for line in lines[1:]]
+
+
+def test_an_answer_is_the_same_after_it_was_printed_and_read():
+    table = pd.DataFrame(
+        {"specObjID": [2**62 + 1, 845594848269461504], "z": [0.1, -9999.0], "class": ["GALAXY", "STAR"]}
+    )
+    table = table.assign(subClass=["", "AGN BROADLINE"], zErr=np.float32([0.04559058, 1e-12]))
+    read = read_result(answer.to_csv(table).encode())
+    assert list(read.specObjID) == list(table.specObjID)
+    assert list(read["class"]) == ["GALAXY", "STAR"]
+    assert list(read.subClass) == ["", "AGN BROADLINE"]
+    assert np.array_equal(read.z, table.z)
+    assert np.array_equal(read.zErr.astype(np.float32), table.zErr)
+    assert read_result(b"\xef\xbb\xbf#Table1\nz,n\nnull,1\n0.5,2\n").z.tolist()[1] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("table", "column"), [("PhotoObjAll", "petroMag_r"), ("galSpecInfo", "e_bv_sfd"), ("Frame", "incl")]
+    "body",
+    [
+        b"",
+        b"#Table1",
+        b"<html>down</html>",
+        b'#Table1\n"ERROR: Maximum 60 queries allowed per minute. Rejected query: SELECT \n',
+        b"a,b\n1,2\n3,4,5\n",
+        b"\x1f\x8b\x08\x00binary",
+        b'a,b\n1,"2\n',
+        b"a,b\n1,2,\n3,4,\n",
+        b"z,z\n1,2\n",
+        b"Service unavailable\n",
+    ],
 )
-def test_a_catalogue_without_a_needed_column_is_one_sentence(catalog, tmp_path, table, column):
-    lacking = tmp_path / "catalog.duckdb"
-    shutil.copy(catalog, lacking)
-    with duckdb.connect(str(lacking)) as connection:
-        connection.execute(f'ALTER TABLE "{table}" DROP COLUMN "{column}"')
-    with pytest.raises(UserError, match=column) as refusal:
-        (query_fields if table == "Frame" else query_galaxies)(Archive(), tmp_path)
+def test_what_is_no_table_is_refused(body):
+    with pytest.raises(ValueError, match=r"."):
+        read_result(body)
+
+
+@pytest.fixture
+def fields():
+    """An answer to the query for the fields, with rows in any order and names in any case."""
+    query = build_query("fields")
+    table = pd.DataFrame({name: [1.0, 2.0, 3.0] for name in query.columns})
+    table = table.assign(fieldID=[30, 10, 20], run=[94, 94, 125], camcol=[1, 6, 3], field=[11, 12, 4095])
+    return query, table.rename(columns=str.upper)
+
+
+def test_an_answer_gets_the_names_and_the_order_of_the_query(fields):
+    query, table = fields
+    checked = check_result(query, table.assign(extra=1)[["EXTRA" if c == "extra" else c for c in table]], "casjobs")
+    assert list(checked) == query.columns
+    assert list(checked.fieldID) == [10, 20, 30]
+    assert list(checked.field) == [12, 4095, 11]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("run", ["94", "../../etc", "125"], "'../../etc'"),
+        ("run", ["94", "94", "125"], "of type"),
+        ("run", [94, 0, 125], "'0'"),
+        ("run", [94, 70_000, 125], "'70000'"),
+        ("camcol", [1, 9, 3], "'9'"),
+        ("camcol", [1.0, np.nan, 3.0], "'nan'"),
+        ("field", [11, 12, 4096], "'4096'"),
+        ("field", [11, -1, 3], "'-1'"),
+        ("field", [11.5, 12.0, 3.0], "'11.5'"),
+        ("fieldID", [1.2376e18, 1.2377e18, 1.2378e18], "of type float64"),
+        ("fieldID", [30, 0, 20], "'0'"),
+    ],
+)
+def test_a_hostile_identifier_is_refused_by_name(column, values, expected, fields):
+    query, table = fields
+    with pytest.raises(UserError, match=f"query of fields has {column} {expected}.*it cannot be used") as refusal:
+        check_result(query, table.assign(**{column.upper(): values}), "skyserver")
     assert "\n" not in str(refusal.value)
 
 
-def test_an_answer_that_lacks_a_column_is_refused(catalog, monkeypatch):
-    whole = query.DOORS["embedded"]
-    monkeypatch.setitem(query.DOORS, "embedded", lambda *sent: whole(*sent).drop(columns="zErr"))
-    with pytest.raises(UserError, match="query of galaxies lacks the column zErr"):
-        query_galaxies(Archive(), catalog.parent)
-
-
-def test_an_answer_that_is_refused_is_not_kept_for_the_next_run(tmp_path, monkeypatch):
-    def door(question, archive, folder):
-        files.write_text(state_folder(question, archive, folder) / "page-000.parquet", "")
-        return pd.DataFrame({"fieldID": [1]})
-
-    monkeypatch.setitem(query.DOORS, "casjobs", door)
-    with pytest.raises(UserError, match="lacks the column run"):
-        query_fields(Archive(service="casjobs"), tmp_path)
-    assert not list(tmp_path.rglob("*.parquet"))
-
-
-def test_the_answer_that_does_not_fit_on_the_disk_is_one_sentence(tmp_path):
-    sentence = r"^the disk of .* is full: make room and run again; what came is kept\.$"
-    with pytest.raises(UserError, match=sentence), room(tmp_path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(FileNotFoundError), room(tmp_path):
-        (tmp_path / "nothing").read_text()
-
-
-def test_a_missing_catalogue_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere/catalog\.duckdb"):
-        query_galaxies(Archive(), tmp_path / "nowhere")
+def test_an_answer_without_a_column_or_row_is_one_sentence(fields):
+    query, table = fields
+    with pytest.raises(UserError, match="casjobs archive to the query of fields lacks the column incl: it has FIELDID"):
+        check_result(query, table.drop(columns="INCL"), "casjobs")
+    with pytest.raises(UserError, match=r"no rows: check archive\.release and archive\.region"):
+        check_result(query, table.iloc[:0], "casjobs")

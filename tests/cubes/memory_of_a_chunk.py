@@ -16,9 +16,10 @@ import pandas as pd
 from sdss_photoz import files
 from sdss_photoz.cubes import make
 from sdss_photoz.cubes.frame import OpenFrame, read_wcs
+from sdss_photoz.cubes.layout import create_store
 from sdss_photoz.cubes.resample import Projection
-from sdss_photoz.cubes.store import create_store, shard_files
-from sdss_photoz.survey import Frame
+from sdss_photoz.cubes.store import shard_files
+from sdss_photoz.surveys.sdss import Frame
 
 
 def peak_gb() -> float:
@@ -40,7 +41,7 @@ def main(path: str, galaxies: int, depth: int, bands: str, memory_gb: float) -> 
     def copies(*_):
         yield path
 
-    make.OpenFrame, make.archive_frames.copies = Any, copies
+    make.OpenFrame, make.copies_in_mirror = Any, copies
     ra, dec = Projection(read_wcs(path)).centre()
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"object_id": np.arange(galaxies), "row": np.arange(galaxies)})

@@ -16,9 +16,11 @@ from sdss_photoz.cubes.frame import Tan
 from sdss_photoz.cubes.resample import Projection, resample_grids
 from sdss_photoz.cubes.stack import mean_stack, median_stack
 from sdss_photoz.embedded.scene import draw_scenes
+from sdss_photoz.frames.footprint import overlapping_frames
 from sdss_photoz.sample.folds import assign_folds
-from sdss_photoz.sample.footprint import great_circle, overlapping_frames
-from sdss_photoz.survey import FRAME_SHAPE, PIXEL_SCALE
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.great_circle import great_circle
+from sdss_photoz.surveys.sdss import FRAME_SHAPE
 
 COUNT = 60
 GROUPS = ([1] * (COUNT - 1), [7] * 7)  # one by one, and lengths that no vector register has
@@ -28,7 +30,7 @@ PIXELS = np.random.default_rng(0).normal(size=(3, *FRAME_SHAPE)).astype(np.float
 def _projections():
     """Three frames, turned."""
     for angle in map(math.radians, (0.0, 33.0, 190.0)):
-        cos, sin = (PIXEL_SCALE / 3600 * turn(angle) for turn in (math.cos, math.sin))
+        cos, sin = (SDSS.pixel_scale / 3600 * turn(angle) for turn in (math.cos, math.sin))
         yield Projection(Tan(180.0, 30.0, 1024.0, 744.0, (-cos, sin, sin, cos)))
 
 
@@ -51,7 +53,7 @@ def _frames(ra, dec):
     count = 12
     fields = pd.DataFrame({"run": 94, "camcol": 3, "field": np.arange(count), "node": 95.0, "incl": 32.5})
     mu, nu, _, _ = great_circle(180.0, 30.0, 95.0, 32.5)
-    step = PIXEL_SCALE / 3600
+    step = SDSS.pixel_scale / 3600
     terms = mu + step * 1361 * (np.arange(count) - count / 2), step, 0.0, nu - step * 1024, 0.0, step
     fields = fields.assign(**dict(zip("abcdef", terms, strict=True)))
     found = overlapping_frames(ra, dec, fields)

@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from sdss_photoz.cubes.frame import OpenFrame, read_frame
 from sdss_photoz.errors import UserError
-from sdss_photoz.survey import FRAME_SHAPE, Frame
+from sdss_photoz.surveys.sdss import FRAME_SHAPE, Frame
 
 
 @pytest.mark.parametrize("key", [(2820, 3, 122, "g"), (3900, 6, 269, "u")])

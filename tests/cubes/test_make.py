@@ -4,20 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import tenacity
-from tests.archive.frame_server import frame_server
+from tests.fixtures.frame_server import frame_server
 
 from sdss_photoz.archive import http
-from sdss_photoz.archive.frames import later, manifest
 from sdss_photoz.config import Archive
 from sdss_photoz.cubes import make
 from sdss_photoz.cubes.frame import OpenFrame, read_wcs
+from sdss_photoz.cubes.layout import create_store
+from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.cubes.make import make_chunk, stack_cubes
-from sdss_photoz.cubes.reading import group_overlaps
+from sdss_photoz.cubes.reading_order import group_overlaps
 from sdss_photoz.cubes.resample import Projection
 from sdss_photoz.cubes.stack import STACKS, median_stack
-from sdss_photoz.cubes.store import create_store, load_cubes, open_store, shard_files
+from sdss_photoz.cubes.store import open_store, shard_files
 from sdss_photoz.errors import UserError
-from sdss_photoz.survey import Frame
+from sdss_photoz.frames.mirror import deferred_manifest, manifest
+from sdss_photoz.surveys.sdss import Frame
 
 BOTH = [Frame(94, 1, 11, "r"), Frame(125, 1, 40, "r")]
 ALL = [*BOTH, Frame(94, 1, 11, "g"), Frame(94, 1, 11, "i")]
@@ -61,7 +63,7 @@ def run(tmp_path, sky, table, overlaps, listed=None, n=None, chunks=1, chunk=0, 
 @pytest.fixture
 def served(sky, monkeypatch):
     """The same archive behind HTTP."""
-    monkeypatch.setattr(http, "_growing", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(http, "_backoff", tenacity.wait_fixed(0.01))
     with frame_server() as server:
         for frame in ALL:
             server.add(frame, (sky / frame.path()).read_bytes())
@@ -194,7 +196,7 @@ def test_kept_frames_and_frames_that_come_later_give_the_same_cubes(tmp_path, sk
     kept = manifest(overlap_table(), sas=served.url, mirror=tmp_path / "kept" / "mirror")
     mirrored, of_mirror = run_served(tmp_path / "kept", served, kept)
     assert len(served.asked) == 4  # none of them for the cubes
-    listed = later(overlap_table())
+    listed = deferred_manifest(overlap_table())
     assert listed["state"].tolist() == ["later"] * 4
     assert listed["bytes"].sum() == 0
     assert listed["sha256"].tolist() == [""] * 4
@@ -209,11 +211,12 @@ def test_kept_frames_and_frames_that_come_later_give_the_same_cubes(tmp_path, sk
 
 def test_frames_that_are_not_kept_come_from_the_mirror_where_it_has_them(tmp_path, served):
     overlaps = overlap_table(frames=[*BOTH, Frame(9999, 1, 11, "r")])
-    straight, _ = run_served(tmp_path / "straight", served, later(overlaps), overlaps, missing_fraction=0.34)
+    listed = deferred_manifest(overlaps)
+    straight, _ = run_served(tmp_path / "straight", served, listed, overlaps, missing_fraction=0.34)
     mirror = tmp_path / "part" / "mirror"
     manifest(overlaps[overlaps["run"] == BOTH[0].run], sas=served.url, mirror=mirror)
     served.requests.clear()
-    found, _ = run_served(tmp_path / "part", served, later(overlaps), overlaps, missing_fraction=0.34)
+    found, _ = run_served(tmp_path / "part", served, deferred_manifest(overlaps), overlaps, missing_fraction=0.34)
     assert found == straight
     assert f"/sas/{BOTH[0].path()}" not in served.asked
     assert [path.name for path in mirror.rglob("*") if path.is_file()] == [BOTH[0].name]
@@ -222,10 +225,12 @@ def test_frames_that_are_not_kept_come_from_the_mirror_where_it_has_them(tmp_pat
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "later"])
 def test_frame_found_damaged_by_its_checksum_is_fetched_once_more(tmp_path, served, noisy, keep):
     served.add(BOTH[0], noisy)
-    whole, _ = run_served(tmp_path / "whole", served, later(overlap_table()))
+    whole, _ = run_served(tmp_path / "whole", served, deferred_manifest(overlap_table()))
     served.requests.clear()
     served.add(BOTH[0], noisy, faults=["flipped in its middle"])
-    listed = manifest(overlap_table(), sas=served.url, mirror=tmp_path / "mirror") if keep else later(overlap_table())
+    overlaps = overlap_table()
+    fetched = keep and manifest(overlaps, sas=served.url, mirror=tmp_path / "mirror")
+    listed = fetched if keep else deferred_manifest(overlaps)
     shard, _ = run_served(tmp_path, served, listed)
     assert shard == whole
     assert len(served.asked) == 5
@@ -237,7 +242,9 @@ def test_frame_found_damaged_by_its_checksum_is_fetched_once_more(tmp_path, serv
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "later"])
 def test_frame_damaged_in_the_archive_itself_is_one_sentence_after_a_second_copy(tmp_path, served, noisy, keep):
     served.add(BOTH[0], spoiled(noisy))
-    listed = manifest(overlap_table(), sas=served.url, mirror=tmp_path / "mirror") if keep else later(overlap_table())
+    overlaps = overlap_table()
+    fetched = keep and manifest(overlaps, sas=served.url, mirror=tmp_path / "mirror")
+    listed = fetched if keep else deferred_manifest(overlaps)
     with pytest.raises(UserError, match=r"frame-r-000094-1-0011.fits.bz2 is damaged .* fetched once more") as error:
         run_served(tmp_path, served, listed)
     assert "\n" not in str(error.value)
@@ -257,10 +264,10 @@ def test_damaged_frame_of_an_archive_that_is_a_folder_is_never_touched(tmp_path,
 
 def test_frames_that_come_later_may_be_missing_up_to_the_configured_fraction(tmp_path, served):
     overlaps = overlap_table(frames=[*BOTH, Frame(9999, 1, 11, "r")])
-    _, quality = run_served(tmp_path / "a", served, later(overlaps), overlaps, missing_fraction=0.34)
+    _, quality = run_served(tmp_path / "a", served, deferred_manifest(overlaps), overlaps, missing_fraction=0.34)
     assert quality["frames_r"].tolist() == [2] * 5
     with pytest.raises(UserError, match="1 of 3 frames are missing from http"):
-        run_served(tmp_path / "b", served, later(overlaps), overlaps, missing_fraction=0.33)
+        run_served(tmp_path / "b", served, deferred_manifest(overlaps), overlaps, missing_fraction=0.33)
     assert not shard_files(tmp_path / "b" / "cubes.zarr", 0)[0].exists()
 
 
@@ -298,11 +305,11 @@ def test_galaxy_is_stacked_and_let_go_as_soon_as_its_last_frame_was_read(sky, mo
 
 
 def test_parts_of_a_chunk_give_its_bytes_and_its_table(tmp_path, sky, served, monkeypatch):
-    """With no room at all each galaxy is a part, and frames that are not kept are fetched for each."""
+    """Without memory for layers each galaxy is a part, and frames that are not kept are fetched for each part."""
     store, quality = run(tmp_path / "whole", sky, galaxies(), overlap_table())
-    monkeypatch.setattr(make, "_room_for_layers", lambda *_: 0.0)
+    monkeypatch.setattr(make, "_memory_for_layers", lambda *_: 0.0)
     parts, of_parts = run(tmp_path / "parts", sky, galaxies(), overlap_table())
-    fetched, of_fetched = run_served(tmp_path / "fetched", served, later(overlap_table()))
+    fetched, of_fetched = run_served(tmp_path / "fetched", served, deferred_manifest(overlap_table()))
     assert len(served.asked) == 5 * len(ALL)
     assert shard_files(store, 0)[0].read_bytes() == shard_files(parts, 0)[0].read_bytes() == fetched
     pd.testing.assert_frame_equal(quality, of_parts)

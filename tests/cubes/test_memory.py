@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from sdss_photoz.cubes.reading import LAYER_BYTES, layers_held, reading_order
-from sdss_photoz.survey import Frame
+from sdss_photoz.cubes.reading_order import LAYER_BYTES, layers_held, reading_order
+from sdss_photoz.surveys.sdss import Frame
 
 
 def made(root, frame, *words):

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 from numpy._core._multiarray_umath import __cpu_dispatch__ as DISPATCHED
-from tests.workflow.conftest import ROOT
+from tests.conftest import ROOT
 
 AVX512 = [name for name in DISPATCHED if name.startswith(("AVX512", "X86_V4"))]
 PROCESSORS = {

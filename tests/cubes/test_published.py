@@ -9,11 +9,12 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from tests.cubes.synthetic_npz import COLUMNS, cubes_of, labels_of, magnitudes, spec_id, write_npz
+from tests.fixtures.synthetic_npz import COLUMNS, cubes_of, labels_of, magnitudes, spec_id, write_npz
 
 from sdss_photoz.cubes import npz
+from sdss_photoz.cubes.layout import create_store
+from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.cubes.published import copy_chunk, read_cubes, read_published
-from sdss_photoz.cubes.store import create_store, load_cubes
 from sdss_photoz.errors import UserError
 
 N = 130
@@ -233,7 +234,7 @@ MEASURED = """
 import re, sys
 import numpy as np, pandas as pd
 from sdss_photoz.cubes.published import copy_chunk, read_published
-from sdss_photoz.cubes.store import create_store
+from sdss_photoz.cubes.layout import create_store
 
 def peak():  # kB; the ru_maxrss of a child begins with that of its parent
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])

@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.wcs import WCS
-from tests.cubes.conftest import header
+from tests.fixtures.frames import header
 
 from sdss_photoz import __version__, files
-from sdss_photoz.archive.frames import manifest
+from sdss_photoz.cubes.layout import create_store
 from sdss_photoz.cubes.make import make_chunk
 from sdss_photoz.cubes.quality import SATURATED, Provenance, quality_table
-from sdss_photoz.cubes.store import create_store, open_store, shard_files
-from sdss_photoz.survey import FRAME_SHAPE, Frame
+from sdss_photoz.cubes.store import open_store, shard_files
+from sdss_photoz.frames.mirror import manifest
+from sdss_photoz.surveys.sdss import FRAME_SHAPE, Frame
 
 FIRST, SECOND = Frame(94, 1, 11, "r"), Frame(125, 1, 40, "r")
 BARE, ELSEWHERE = Frame(94, 1, 11, "g"), Frame(94, 1, 11, "i")

@@ -9,7 +9,7 @@ from sdss_photoz.cubes.frame import read_frame
 from sdss_photoz.cubes.make import stack_cubes
 from sdss_photoz.cubes.resample import Projection, resample
 from sdss_photoz.cubes.stack import mean_stack, median_stack, trim
-from sdss_photoz.survey import Frame
+from sdss_photoz.surveys.sdss import Frame
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 31, 64])

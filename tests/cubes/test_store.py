@@ -13,21 +13,15 @@ import xarray
 import zarr
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from sdss_photoz.cubes.frame import read_wcs
+from sdss_photoz.cubes.layout import COORDINATES, create_store, layout_paths, selection_digest
+from sdss_photoz.cubes.load import load_cubes, load_depth
 from sdss_photoz.cubes.resample import Projection
-from sdss_photoz.cubes.store import (
-    COORDINATES,
-    create_store,
-    layout_files,
-    load_cubes,
-    load_depth,
-    open_store,
-    selection_digest,
-    shard_files,
-    write_shard,
-)
+from sdss_photoz.cubes.store import grid_of, open_store, shard_files, write_shard
 from sdss_photoz.errors import UserError
+from sdss_photoz.surveys import CUBE, PixelGrid
 
 
 def table(n=300):
@@ -102,6 +96,39 @@ def test_wcs_of_the_attributes_is_that_of_the_pixels(tmp_path, write_frame):
         expected = frame.wcs_world2pix(*grid.wcs_pix2world(x.ravel(), y.ravel(), 0), 0)
         found = projection.homography(ra, dec) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
         np.testing.assert_allclose(found[:2] / found[2], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [CUBE, PixelGrid(45, 0.3, tuple("griz")), PixelGrid(8, 0.123456, ("i",))], ids=str)
+def test_a_store_tells_its_grid_and_holds_cubes_of_it(tmp_path, grid):
+    path = tmp_path / "cubes.zarr"
+    create_store(path, table(5), 2, grid=grid)
+    assert grid_of(open_store(path)) == grid
+    flux = np.random.default_rng(0).normal(size=(5, *grid.shape)).astype(np.float32)
+    for chunk, rows in enumerate((slice(3), slice(3, 5))):
+        write_shard(path, chunk, flux[rows], np.full((len(flux[rows]), len(grid.bands)), 2))
+    np.testing.assert_array_equal(load_cubes(path, [4, 0]), flux[[4, 0]])
+    assert load_depth(path).shape == (5, len(grid.bands))
+    wcs = WCS({**open_store(path)["flux"].attrs["wcs"], "CRVAL1": 10.0, "CRVAL2": 20.0})
+    np.testing.assert_allclose(wcs.wcs_pix2world(grid.centre, grid.centre, 0), [10, 20])
+    assert np.allclose(proj_plane_pixel_scales(wcs) * 3600, grid.pixel_scale)
+
+
+def test_a_store_of_another_grid_is_refused_as_one_of_another_selection_is(tmp_path):
+    fill(tmp_path / "cubes.zarr")
+    columns = [table()[name] for name in ("object_id", "ra", "dec")]
+    others = [CUBE._replace(size=65), CUBE._replace(pixel_scale=0.4), CUBE._replace(bands=tuple("griz"))]
+    expected = [selection_digest(*columns, 2, grid) for grid in others]
+    assert len({digest(), *expected}) == 4
+    for other in expected:
+        with pytest.raises(UserError, match="another selection of galaxies, or other pixels or bands"):
+            load_cubes(tmp_path / "cubes.zarr", [0], other)
+
+
+def test_a_store_whose_parts_contradict_each_other_tells_no_grid(tmp_path):
+    create_store(tmp_path / "cubes.zarr", table(5), 1)
+    zarr.open_group(tmp_path / "cubes.zarr", mode="r+")["flux"].attrs["bands"] = "ugri"
+    with pytest.raises(UserError, match="contradict each other: make it again"):
+        grid_of(open_store(tmp_path / "cubes.zarr"))
 
 
 def test_float16_and_bits10_keep_ten_bits_and_what_is_not_covered(tmp_path):
@@ -181,7 +208,7 @@ def test_same_cubes_give_the_same_bytes(tmp_path, precision):
     for name in "ab":
         fill(tmp_path / name, n=130, precision=precision)
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*") if file.is_file())
-    assert len(files) == len(layout_files("")) + 4
+    assert len(files) == len(layout_paths("")) + 4
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -189,11 +216,11 @@ def test_same_cubes_give_the_same_bytes(tmp_path, precision):
 def test_creating_a_store_again_keeps_its_shards_and_its_bytes(tmp_path):
     path = tmp_path / "cubes.zarr"
     flux = fill(path, n=20)
-    before = [file.read_bytes() for file in layout_files(path)]
-    for file in layout_files(path):  # as Snakemake does before it runs the rule again
+    before = [file.read_bytes() for file in layout_paths(path)]
+    for file in layout_paths(path):  # as Snakemake does before it runs the rule again
         file.unlink()
     create_store(path, table(20), 2)
-    assert [file.read_bytes() for file in layout_files(path)] == before
+    assert [file.read_bytes() for file in layout_paths(path)] == before
     np.testing.assert_array_equal(zarr.open_group(path, mode="r")["flux"][:], flux)
 
 

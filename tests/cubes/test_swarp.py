@@ -23,7 +23,8 @@ from photutils.psf import CircularGaussianPRF
 
 from sdss_photoz.cubes.cutouts import cutouts, find_frames
 from sdss_photoz.cubes.store import open_store
-from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, Frame
+from sdss_photoz.surveys import CUBE, SDSS, PixelGrid
+from sdss_photoz.surveys.sdss import FIELD_ROWS, FRAME_SHAPE, Frame
 
 FIELDS = {  # of the real frames
     (1035, 6, 17): "ugriz",
@@ -40,7 +41,7 @@ SIGMA = 1e-4  # largest difference, in the frame's noise …
 LOCAL = 3e-6  # … or of the local maximum …
 POLAR = 1e-6  # … or this over cos(dec): SWarp's angles lose digits near a pole (1e-5 pixels at 88 degrees)
 DECIMALS = 8  # degrees: SWarp is given what the kernel is given
-PIXEL = PIXEL_SCALE / 3600  # degrees
+PIXEL = SDSS.pixel_scale / 3600  # degrees
 HALF = 32  # pixels: half a grid
 LAST = (FRAME_SHAPE[1] - 1, FRAME_SHAPE[0] - 1)  # x, y
 
@@ -89,13 +90,23 @@ def pixels_on(number, seed):
     return np.concatenate([corners, anywhere[4:]])
 
 
-def swarp(paths, ra, dec, folder):
+def swarp(paths, ra, dec, folder, grid=CUBE):
     """SWarp's cutout and where it is covered."""
     words = ["-SUBTRACT_BACK", "N", "-CENTER_TYPE", "MANUAL", "-CENTER", f"{ra:.9f},{dec:.9f}", "-PIXELSCALE_TYPE"]
-    words += ["MANUAL", "-PIXEL_SCALE", "0.396", "-IMAGE_SIZE", "64", "-VERBOSE_TYPE", "QUIET", "-WRITE_XML", "N"]
+    words += [
+        "MANUAL",
+        "-PIXEL_SCALE",
+        str(grid.pixel_scale),
+        "-IMAGE_SIZE",
+        str(grid.size),
+        "-VERBOSE_TYPE",
+        "QUIET",
+        "-WRITE_XML",
+        "N",
+    ]
     done = subprocess.run(["SWarp", *map(str, paths), *words, "-NTHREADS", "1"], cwd=folder, capture_output=True)
     if done.returncode:  # no frame overlaps the grid
-        return np.zeros((64, 64)), np.zeros((64, 64), bool)
+        return np.zeros(grid.shape[:2]), np.zeros(grid.shape[:2], bool)
     image = fits.getdata(folder / "coadd.fits").astype("f8")
     return image, fits.getdata(folder / "coadd.weight.fits") > 0
 
@@ -109,8 +120,8 @@ def compare(request, tmp_path, need_program, capsys):
     """
     need_program("SWarp")
 
-    def compared(frames, folder, positions, bands):
-        found, depth = _compare(frames, folder, positions, bands, tmp_path)
+    def compared(frames, folder, positions, bands, grid=CUBE):
+        found, depth = _compare(frames, folder, positions, bands, grid, tmp_path)
         counted = found["local"].where(found["sigma"] > SIGMA, 0).max()
         with capsys.disabled():
             print(
@@ -127,10 +138,11 @@ def compare(request, tmp_path, need_program, capsys):
     return compared
 
 
-def _compare(frames, folder, positions, bands, tmp_path):
+def _compare(frames, folder, positions, bands, grid, tmp_path):
     """Make a store and compare each of its cutouts with SWarp's, two runs of it at a time."""
     places = threading.local()
-    cutouts(pd.DataFrame(positions, columns=["ra", "dec"]), folder, tmp_path / "cubes.zarr")
+    cutouts(pd.DataFrame(positions, columns=["ra", "dec"]), folder, tmp_path / "cubes.zarr", grid=grid)
+    reach = grid.size * grid.pixel_scale / SDSS.pixel_scale * 0.75 + 5  # frame pixels
     group = open_store(tmp_path / "cubes.zarr")
     flux, depth = group["flux"][:], group["depth"][:]
 
@@ -140,15 +152,15 @@ def _compare(frames, folder, positions, bands, tmp_path):
         hits = []
         for frame, (path, wcs, noise) in frames.items():
             x, y = wcs.wcs_world2pix(ra, dec, 0) if abs(wcs.wcs.crval[1] - dec) < 1 else (np.nan, np.nan)
-            if frame.band == band and -50 < x < LAST[0] + 51 and -50 < y < LAST[1] + 51:
+            if frame.band == band and -reach < x < LAST[0] + reach and -reach < y < LAST[1] + reach:
                 hits.append((path, noise))
-        ours = flux[row, :, :, BANDS.index(band)].astype("f8")
+        ours = flux[row, :, :, grid.index(band)].astype("f8")
         if not hits:
             return 0, 0, 0.0, 0.0, np.isfinite(ours).sum()
         if not hasattr(places, "folder"):
             places.folder = tmp_path / f"swarp-{threading.get_ident()}"
             places.folder.mkdir()
-        image, covered = swarp([path for path, _ in hits], ra, dec, places.folder)
+        image, covered = swarp([path for path, _ in hits], ra, dec, places.folder, grid)
         other = np.count_nonzero(np.isfinite(ours) != covered)
         if not covered.any():
             return len(hits), 0, 0.0, 0.0, other
@@ -176,6 +188,21 @@ def test_every_real_frame_equals_swarp(field, frames, shared_data, number, compa
     assert np.count_nonzero(pixels) > 0.8 * pixels.size
     assert 0 < pixels[pixels > 0].min() < 64 * 64 == pixels.max()
     assert (depth.max(axis=0) > 0).sum() >= len(bands)
+
+
+GRIDS = [(28, 0.396), (72, 0.396), (96, 0.396), (128, 0.396), (64, 0.296), (45, 0.55)]
+
+
+@pytest.mark.parametrize(("size", "pixel_scale"), GRIDS, ids=str)
+def test_other_pixels_equal_swarp(size, pixel_scale, frames, shared_data, number, compare):
+    """In one band of a real field, beside its edges too."""
+    frame = Frame(4510, 4, 30, "i")
+    positions = positions_on(frames[frame][1], pixels_on(number, [size, round(1000 * pixel_scale)]))
+    grid = PixelGrid(size, pixel_scale, ("g", "i"))
+    _, pixels, depth = compare(frames, shared_data / "sas", positions, "i", grid)
+    assert depth.shape == (len(positions), 2)
+    assert np.count_nonzero(pixels) > 0.7 * pixels.size
+    assert 0 < pixels[pixels > 0].min() < 0.8 * size**2 < pixels.max()
 
 
 def test_sky_that_two_runs_saw_equals_swarp(frames, shared_data, number, compare):

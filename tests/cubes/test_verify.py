@@ -8,25 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from tests.conftest import ROOT
 
-from sdss_photoz.cli import main
+from sdss_photoz.app.cli import main
 from sdss_photoz.cubes import VERSION
-from sdss_photoz.cubes.store import (
-    PRECISIONS,
-    create_store,
-    keep_digests,
-    layout_files,
-    load_cubes,
-    open_store,
-    shard_files,
-    write_shard,
-)
+from sdss_photoz.cubes.layout import PRECISIONS, create_store, layout_paths
+from sdss_photoz.cubes.load import load_cubes
+from sdss_photoz.cubes.store import open_store, record_digests, shard_files, write_shard
 from sdss_photoz.cubes.verify import verify
 from sdss_photoz.files import write_parquet
 
@@ -56,7 +49,7 @@ def make(folder, precision="float32", tables=True):
         for chunk, rows in enumerate(ROWS):
             note(store, chunk, rows, digests[chunk])
     else:
-        keep_digests(store, digests)
+        record_digests(store, digests)
     return store
 
 
@@ -88,9 +81,9 @@ def test_a_store_of_cutouts_is_accepted_until_a_shard_of_it_is_altered(tmp_path,
     shard.write_bytes(shard.read_bytes()[:-1])
     capsys.readouterr()
     assert main(["verify", str(out)]) == 1
-    said = capsys.readouterr()
-    assert said.out.startswith(f"chunk 0: {shard} is not the file that was written")
-    assert said.err.endswith(f"{out} is not whole: remove it and run sdss-photoz cutouts again.\n")
+    output = capsys.readouterr()
+    assert output.out.startswith(f"chunk 0: {shard} is not the file that was written")
+    assert output.err.endswith(f"{out} is not whole: remove it and run sdss-photoz cutouts again.\n")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -191,7 +184,7 @@ def test_shards_left_from_another_selection_are_named(tmp_path):
 
 def test_coordinates_that_are_missing_or_altered_are_named_as_the_stores_own(tmp_path):
     store = make(tmp_path)
-    for file in layout_files(store):
+    for file in layout_paths(store):
         content = file.read_bytes()
         file.unlink()
         assert flaws(store) == [(None, str(file.relative_to(store)))]
@@ -227,11 +220,11 @@ def test_what_is_wrong_is_a_line_each_and_one_sentence_says_what_to_do(tmp_path,
     store = make(tmp_path)
     shard_files(store, 1)[0].write_bytes(b"")
     assert main(["verify", str(store)]) == 1
-    said = capsys.readouterr()
-    assert said.out == (
+    output = capsys.readouterr()
+    assert output.out == (
         f"chunk 1: {store}/flux/c/1/0/0/0 is not the file that was written: its SHA-256 is another one\n"
     )
-    assert said.err.splitlines()[-1] == (
+    assert output.err.splitlines()[-1] == (
         f"sdss-photoz verify: {store} is not whole: run snakemake --cores all --force {store}/flux/c/1/0/0/0, with the "
         "--configfile of its run."
     )
@@ -246,10 +239,9 @@ def test_what_is_wrong_is_a_line_each_and_one_sentence_says_what_to_do(tmp_path,
 WRITERS = """
 import os, signal, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 import numpy as np
 from sdss_photoz.cubes.store import write_shard
-from test_verify import ROWS, note
+from tests.cubes.test_verify import ROWS, note
 
 def write(store, value):
     flux = np.full((len(ROWS[0]), 64, 64, 5), value, "f4")
@@ -280,8 +272,8 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def writers():
     """A function that has writers write at once; the seconds that it took, and how each ended (0: well)."""
-    words = [sys.executable, "-c", WRITERS, str(Path(__file__).parent)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    words = [sys.executable, "-c", WRITERS]
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
 
         def write(store, values, seconds="never"):
             print(store, seconds, *values, file=server.stdin, flush=True)

@@ -9,7 +9,7 @@ import pytest
 
 from sdss_photoz.embedded.database import write_catalog
 from sdss_photoz.embedded.schema import PAGES, PHOTO_FLAGS, TABLES
-from sdss_photoz.survey import split_object_id
+from sdss_photoz.surveys.sdss import split_object_id
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,15 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from sdss_photoz.archive.query import query_fields
+from sdss_photoz.archive.services import query_fields
 from sdss_photoz.config import Archive, Embedded
 from sdss_photoz.embedded import build, render
 from sdss_photoz.embedded.database import write_catalog
 from sdss_photoz.embedded.scene import draw_scenes
 from sdss_photoz.files import sha256
-from sdss_photoz.sample.footprint import FRAME_MARGIN, overlapping_frames
-from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, Frame
+from sdss_photoz.frames.footprint import FRAME_MARGIN, overlapping_frames
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.sdss import FIELD_ROWS, FRAME_SHAPE, Frame
 
 TINY = Embedded(seed=3, fields=2, visits=2, galaxies_per_field=20)
 
@@ -66,7 +67,7 @@ def test_frames_are_packed_by_pythons_own_bzip2_whatever_else_is_installed(sky):
 def test_adjacent_fields_share_128_rows_of_identical_pixels(sky):
     first, second = sky[1].iloc[0], sky[1].iloc[1]
     assert (first.run, first.field + 1) == (second.run, second.field)
-    for band in BANDS:
+    for band in SDSS.band_names:
         with open_frame(sky, first, band) as one, open_frame(sky, second, band) as two:
             assert np.array_equal(one[0].data[FIELD_ROWS:], two[0].data[: FRAME_SHAPE[0] - FIELD_ROWS])
 
@@ -92,7 +93,7 @@ def test_frames_have_the_layout_of_real_frames(sky, shared_data):
 def test_noise_is_that_of_real_frames(sky):
     typical = {"u": 0.043, "g": 0.017, "r": 0.029, "i": 0.05, "z": 0.17}
     for field in sky[1].itertuples():
-        for band in BANDS:
+        for band in SDSS.band_names:
             with open_frame(sky, field, band) as hdus:
                 assert 0.65 < noise(hdus[0].data) / typical[band] < 1.5, (field.run, band)
 
@@ -135,7 +136,7 @@ def test_catalogue_magnitudes_are_those_of_the_pixels_in_the_served_frames(sky, 
             image, wcs = hdus[0].data.astype(float), WCS(hdus[0].header)
         x, y = wcs.wcs_world2pix(group["ra"], group["dec"], 0)
         separation = np.hypot(x[:, None] - x, y[:, None] - y) + 1e4 * np.eye(len(x))
-        radius = 2 * group["petro_rad_r"].to_numpy() / PIXEL_SCALE
+        radius = 2 * group["petro_rad_r"].to_numpy() / SDSS.pixel_scale
         for k in np.flatnonzero((group["kind"] == "target") & (separation.min(axis=1) > radius + 25)):
             if not (radius[k] < x[k] < 2047 - radius[k] and radius[k] < y[k] < 1488 - radius[k]):
                 continue
@@ -166,7 +167,7 @@ def test_footprints_from_the_queried_fields_are_those_of_the_headers_in_every_ba
     write_catalog(tmp_path / "catalog.duckdb", sky[1], sky[2], TINY.seed)
     fields = query_fields(Archive(), tmp_path)
     headers = {}
-    for field, band in itertools.product(fields.itertuples(), BANDS):
+    for field, band in itertools.product(fields.itertuples(), SDSS.band_names):
         frame = Frame(field.run, field.camcol, field.field, band)
         with bz2.open(sky[0] / "sas" / frame.path()) as file, warnings.catch_warnings(action="ignore"):
             headers[frame] = WCS(fits.Header.fromfile(file))
@@ -187,7 +188,7 @@ def test_footprints_from_the_queried_fields_are_those_of_the_headers_in_every_ba
     for galaxy in range(len(ra)):
         grid = WCS(naxis=2)
         grid.wcs.ctype, grid.wcs.crval = ["RA---TAN", "DEC--TAN"], [ra[galaxy], dec[galaxy]]
-        grid.wcs.crpix, grid.wcs.cdelt = [1, 1], [-PIXEL_SCALE / 3600, PIXEL_SCALE / 3600]
+        grid.wcs.crpix, grid.wcs.cdelt = [1, 1], [-SDSS.pixel_scale / 3600, SDSS.pixel_scale / 3600]
         pixels = np.column_stack(grid.wcs_pix2world(x, y, 0))
         for key, wcs in headers.items():
             if np.hypot(*((wcs.wcs.crval - [ra[galaxy], dec[galaxy]]) * [np.cos(np.radians(dec[galaxy])), 1])) > 0.3:
@@ -219,7 +220,7 @@ def test_stamps_equal_galsims_own_drawing(half_light, axis_ratio):
     for kind in (galsim.Exponential, galsim.DeVaucouleurs):
         galaxy = kind(half_light_radius=half_light).shear(q=axis_ratio, beta=40 * galsim.degrees)
         pixels, row, column = render.stamp(render.fourier_image(galaxy, size) * psf.fourier(size), x, y)
-        star = galsim.Moffat(beta=render.MOFFAT_BETA, fwhm=1.3 / PIXEL_SCALE).shear(g1=0.01, g2=-0.02)
+        star = galsim.Moffat(beta=render.MOFFAT_BETA, fwhm=1.3 / SDSS.pixel_scale).shear(g1=0.01, g2=-0.02)
         image = galsim.ImageF(size, size)
         offset = galsim.PositionD(x - column - (size - 1) / 2, y - row - (size - 1) / 2)
         expected = galsim.Convolve(galaxy, star).drawImage(image, scale=1.0, offset=offset).array
@@ -237,7 +238,7 @@ def test_profiles_end_where_they_have_vanished_in_the_noise():
     for (parts, size), thing in zip(shapes, scene.objects.itertuples(), strict=True):
         if parts is None or size == render.STAMP_SIZES[-1]:
             continue
-        share = thing.bulge_share_r
-        pixels, _, _ = render.stamp((share * parts[0] + (1 - share) * parts[1]) * psf.fourier(size), 0.0, 0.0)
+        fraction = thing.bulge_fraction_r
+        pixels, _, _ = render.stamp((fraction * parts[0] + (1 - fraction) * parts[1]) * psf.fourier(size), 0.0, 0.0)
         edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]) * thing.flux_r
         assert edge.max() < 0.05 * limit

@@ -6,7 +6,7 @@ import pytest
 from sdss_photoz.config import Embedded
 from sdss_photoz.embedded import build, camera, photometry, render
 from sdss_photoz.embedded.scene import draw_scenes
-from sdss_photoz.survey import BANDS, PIXEL_SCALE
+from sdss_photoz.surveys import SDSS
 
 SKY = Embedded(seed=5, fields=2, visits=1, galaxies_per_field=250)
 
@@ -17,7 +17,9 @@ def field():
     scene = draw_scenes(SKY)[0]
     strip, conditions = scene.strips[0], scene.conditions[0]
     primary = ((scene.objects["strip_index"] == 0) & (scene.objects["field_index"] == 0)).to_numpy()
-    psfs = [{b: render.PointSpread(now[b]["fwhm"], tuple(now[b]["shear"])) for b in BANDS} for now in conditions]
+    psfs = [
+        {b: render.PointSpread(now[b]["fwhm"], tuple(now[b]["shear"])) for b in SDSS.band_names} for now in conditions
+    ]
     shapes = build._shapes(scene, 0)
     noisy, clean, radii = {}, {}, None
     for band in "rugiz":
@@ -27,12 +29,12 @@ def field():
         near, wanted = build._neighbourhood(sources, primary)
         noise = camera.sky_noise(now), camera.photon_variance(now)
         noisy[band] = photometry.measure_band(image, near, wanted, band, *noise, radii)
-        radii = noisy["r"]["petro_rad"] / PIXEL_SCALE
+        radii = noisy["r"]["petro_rad"] / SDSS.pixel_scale
         clean[band] = photometry.measure_band(light, near, wanted, band, *noise, radii)
     return scene.objects[primary].reset_index(drop=True), noisy, clean
 
 
-@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("band", SDSS.band_names)
 @pytest.mark.parametrize("kind", ["model", "petro"])
 def test_quoted_errors_are_the_scatter_of_the_measurement(field, band, kind):
     objects, noisy, clean = field
@@ -48,7 +50,7 @@ def test_quoted_errors_are_the_scatter_of_the_measurement(field, band, kind):
 def test_model_magnitudes_recover_the_light_that_was_drawn(field):
     objects, noisy, _ = field
     targets = (objects["kind"] == "target").to_numpy()
-    for band, limit in zip(BANDS, (0.05, 0.02, 0.01, 0.01, 0.015), strict=True):
+    for band, limit in zip(SDSS.band_names, (0.05, 0.02, 0.01, 0.01, 0.015), strict=True):
         true = 22.5 - 2.5 * np.log10(objects[f"flux_{band}"].to_numpy())
         suspect = build.SUSPECT_ERROR if band == "g" else 0.0  # a sky of one strip: it is the suspect one
         assert abs(np.median((noisy[band]["model_mag"] - true)[targets]) - suspect) < limit, band
@@ -60,7 +62,7 @@ def test_errors_are_of_the_size_of_the_real_catalogues(field, shared_data):
     objects, noisy, _ = field
     targets = (objects["kind"] == "target").to_numpy()
     real = read_training_table(shared_data / "oracles/SDSS_MGS.train")
-    for band in BANDS:
+    for band in SDSS.band_names:
         ours = np.median(noisy[band]["model_mag_err"][targets])
         assert 0.6 < ours / real[f"e{band}"].median() < 1.5, band
 
@@ -89,8 +91,8 @@ def test_petrosian_sizes_and_concentrations_follow_the_profiles(field):
     targets = (objects["kind"] == "target").to_numpy()
     r50, r90 = noisy["r"]["petro_r50"][targets], noisy["r"]["petro_r90"][targets]
     assert 1.6 < np.median(r50) < 2.3
-    concentration, share = r90 / r50, objects["bulge_share_r"][targets].to_numpy()
-    assert np.median(concentration[share > 0.7]) > np.median(concentration[share < 0.2]) + 0.3
+    concentration, fraction = r90 / r50, objects["bulge_fraction_r"][targets].to_numpy()
+    assert np.median(concentration[fraction > 0.7]) > np.median(concentration[fraction < 0.2]) + 0.3
     assert 2.0 < np.median(concentration) < 3.2
 
 
@@ -105,8 +107,8 @@ def test_petrosian_magnitudes_miss_little_light(field):
 def test_cmodel_weighs_bulge_and_disc(field):
     objects, noisy, _ = field
     targets = (objects["kind"] == "target").to_numpy()
-    share, measured = objects["bulge_share_r"].to_numpy()[targets], noisy["r"]["frac_dev"][targets]
-    assert np.corrcoef(share, measured)[0, 1] > 0.9
+    fraction, measured = objects["bulge_fraction_r"].to_numpy()[targets], noisy["r"]["frac_dev"][targets]
+    assert np.corrcoef(fraction, measured)[0, 1] > 0.9
 
 
 def test_a_growth_curve_finds_the_petrosian_radius_of_a_pure_exponential():
@@ -121,4 +123,4 @@ def test_a_growth_curve_finds_the_petrosian_radius_of_a_pure_exponential():
     ring = np.interp(1.25 * radius, radius, within) - np.interp(0.8 * radius, radius, within)
     expected = radius[np.flatnonzero((ring / (1.25**2 - 0.8**2) < 0.2 * within) & (radius > 2))[0]]
     assert growth.petrosian_radius() == pytest.approx(expected, abs=0.5)
-    assert growth.holding(0.5, 90.0) == pytest.approx(1.678 * scale, abs=0.3)
+    assert growth.radius_of(0.5, 90.0) == pytest.approx(1.678 * scale, abs=0.3)

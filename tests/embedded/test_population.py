@@ -131,9 +131,9 @@ def test_inclination_reddens_discs_and_leaves_red_galaxies_alone():
 
 def test_bulges_are_redder_than_discs():
     drawn = population.draw_galaxies(500, np.random.default_rng(5))
-    shares = drawn[[f"bulge_share_{band}" for band in "ugriz"]].to_numpy()
-    assert np.all(np.diff(shares, axis=1) > 0)
-    assert np.all((shares > 0) & (shares < 1))
+    fractions = drawn[[f"bulge_fraction_{band}" for band in "ugriz"]].to_numpy()
+    assert np.all(np.diff(fractions, axis=1) > 0)
+    assert np.all((fractions > 0) & (fractions < 1))
 
 
 def test_galactic_dust_is_patchy_and_at_most_a_fifth_of_a_magnitude():

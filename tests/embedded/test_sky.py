@@ -12,7 +12,8 @@ from scipy.stats import kruskal, ks_2samp, spearmanr
 from sdss_photoz.config import Embedded
 from sdss_photoz.embedded import astrometry, camera
 from sdss_photoz.embedded.scene import draw_scenes
-from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.sdss import FIELD_ROWS, FRAME_SHAPE
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_headers_tell_the_same_positions_as_the_great_circle_terms(scenes):
     worst = 0.0
     for scene in scenes:
         for strip in scene.strips:
-            for band in BANDS:
+            for band in SDSS.band_names:
                 ra, dec = strip.sky(band, x, y)
                 seen = header_wcs(strip, 0, band).wcs_world2pix(ra.ravel(), dec.ravel(), 0)
                 worst = max(worst, np.abs(seen[0] - x.ravel()).max(), np.abs(seen[1] - y.ravel()).max())
@@ -75,7 +76,7 @@ def test_pixels_and_sky_are_inverse(scenes):
 def test_bands_of_a_field_point_a_few_arcsec_apart(scenes):
     for scene in scenes:
         for strip in scene.strips:
-            centre = np.array([strip.sky(band, *astrometry.REFERENCE_PIXEL) for band in BANDS])
+            centre = np.array([strip.sky(band, *astrometry.REFERENCE_PIXEL) for band in SDSS.band_names])
             shift = (centre - centre[2]) * [np.cos(np.radians(centre[2, 1])), 1] * 3600
             distance = np.hypot(*shift.T)
             assert 0.1 < distance.max() < 8
@@ -97,7 +98,7 @@ def test_runs_see_the_patch_from_slightly_different_pointings(scenes):
     assert len(patch.strips) == 6
     assert len({strip.run for strip in patch.strips}) == 6
     centre = np.array([strip.sky("r", *astrometry.REFERENCE_PIXEL) for strip in patch.strips])
-    assert 5 < np.ptp(centre[:, 0]) * 3600 / PIXEL_SCALE < 150
+    assert 5 < np.ptp(centre[:, 0]) * 3600 / SDSS.pixel_scale < 150
 
 
 def test_one_strip_has_a_wrong_zero_point_in_one_band(scenes):
@@ -117,7 +118,7 @@ def test_three_per_cent_of_targets_have_another_within_17_arcsec(targets):
     near, total = 0, 0
     for _, group in targets.groupby("scene"):
         distance = cKDTree(group[["x", "y"]]).query(group[["x", "y"]], 2)[0][:, 1]
-        near, total = near + np.count_nonzero(distance * PIXEL_SCALE < 17), total + len(group)
+        near, total = near + np.count_nonzero(distance * SDSS.pixel_scale < 17), total + len(group)
     assert 0.02 < near / total < 0.05
 
 
@@ -147,7 +148,7 @@ def test_redshift_cannot_be_read_from(cheat, targets):
     assert spearmanr(values[cheat], targets["z_true"]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("band", SDSS.band_names)
 @pytest.mark.parametrize("quantity", ["noise", "fwhm", "sky"])
 def test_redshift_cannot_be_read_from_the_conditions_of_a_frame(quantity, band, scenes, targets):
     known = targets[targets["strip_index"] >= 0]
@@ -173,7 +174,9 @@ def test_redshifts_are_alike_in_every_field_and_at_every_depth(targets):
 @pytest.mark.parametrize("quantity", ["fwhm", "sky"])
 def test_seeing_and_sky_differ_by_frame_and_band(quantity, scenes):
     runs = [conditions for scene in scenes for conditions in scene.conditions]
-    values = np.log([[now[band][quantity] for band in BANDS] for now in (conditions[0] for conditions in runs)])
+    values = np.log(
+        [[now[band][quantity] for band in SDSS.band_names] for now in (conditions[0] for conditions in runs)]
+    )
     assert (values.std(axis=0) > 0.04).all()  # from run to run
     assert (np.delete(values - values[:, 2:3], 2, axis=1).std(axis=0) > 0.01).all()  # the bands not all alike
     along = [np.diff(np.log([now["r"][quantity] for now in conditions])) for conditions in runs]

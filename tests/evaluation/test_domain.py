@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdss_photoz.cubes.store import create_store, write_shard
+from sdss_photoz.cubes.layout import create_store
+from sdss_photoz.cubes.store import write_shard
 from sdss_photoz.evaluation import domain
-from sdss_photoz.survey import EXTINCTION_PER_EBV
+from sdss_photoz.surveys import SDSS, PixelGrid
 
 FLUX = np.array([2.0, 8.0, 20.0, 30.0, 40.0])  # nanomaggies in ugriz
 
@@ -26,7 +27,7 @@ def test_fluxes_are_summed_over_the_aperture_alone_and_dereddened():
     assert measured["u_over_r"][0] == pytest.approx(0.1, rel=1e-6)
     assert measured["z_over_r"][0] == pytest.approx(2, rel=1e-6)
     brighter = -2.5 * np.log10(measured["flux_r"][1] / 20)
-    assert brighter == pytest.approx(-0.3 * EXTINCTION_PER_EBV["r"])
+    assert brighter == pytest.approx(-0.3 * SDSS.extinction["r"])
     assert measured["u_over_r"][1] > measured["u_over_r"][0]
 
 
@@ -50,7 +51,7 @@ def test_limits_are_percentiles_of_the_training_galaxies_with_all_frames(trained
     limits = domain.training_limits(galaxies, store)
     rest = np.arange(300) != 7
     assert limits["ebv"].tolist() == pytest.approx(np.percentile(galaxies["ebv"][rest], [0.1, 99.9]))
-    red = flux[:, 2] * 10 ** (0.4 * EXTINCTION_PER_EBV["r"] * galaxies["ebv"])
+    red = flux[:, 2] * 10 ** (0.4 * SDSS.extinction["r"] * galaxies["ebv"])
     assert limits["flux_r"].tolist() == pytest.approx(np.percentile(red[rest], [0.1, 99.9]), rel=1e-5)
     assert limits["u_over_r"]["high"] < 2
     assert limits["depth_i"].tolist() == [1, 1]
@@ -89,9 +90,9 @@ def test_a_petrosian_magnitude_decides_where_it_is_known(trained):
 def test_of_many_galaxies_whole_chunks_all_over_the_store_are_measured(trained, monkeypatch):
     store, galaxies, *_ = trained
     seen = []
-    monkeypatch.setattr(domain, "ENOUGH", 200)
-    monkeypatch.setattr(domain, "measure", lambda cubes, ebv, depth: seen.append(len(cubes)) or pd.DataFrame(
-        dict.fromkeys(["flux_r", *domain.FLAGS["outside_colour"]], np.ones(len(cubes)))
+    monkeypatch.setattr(domain, "MEASURED", 200)
+    monkeypatch.setattr(domain, "measure", lambda cubes, *_: seen.append(len(cubes)) or pd.DataFrame(
+        dict.fromkeys(["flux_r", "g_over_r"], np.ones(len(cubes)))
     ))  # fmt: skip
     domain.training_limits(galaxies, store)
     assert sum(seen) == 127 + 44  # the first and the third chunk, but for the galaxy that lacks a frame
@@ -102,3 +103,19 @@ def test_who_trains_or_validates_in_some_fold_is_training_data():
     folds = pd.DataFrame({"object_id": [1, 2, 3, 4], "role_0": ["test", "train", "none", "test"]})
     folds["role_1"] = ["validation", "test", "none", "test"]
     assert domain.training_galaxies(galaxies, folds)["object_id"].tolist() == [2, 1]
+
+
+def test_quantities_follow_pixels_and_bands():
+    """A source of 2 nanomaggies a square arcsec: its flux within 3 arcsec is that of the disc, in any pixels."""
+    for grid in (PixelGrid(64, 0.396, tuple("griz")), PixelGrid(91, 0.2, ("g", "i"))):
+        cubes = np.full((1, *grid.shape), 2 * grid.pixel_scale**2)
+        found = domain.measure(cubes, np.zeros(1), np.ones((1, len(grid.bands))), grid)
+        assert found[f"flux_{grid.main_band}"][0] == pytest.approx(2 * np.pi * 3**2, rel=0.02)
+        others = [band for band in grid.bands if band != grid.main_band]
+        ratios = [f"{band}_over_{grid.main_band}" for band in others]
+        assert list(found) == [f"flux_{grid.main_band}", *ratios, "ebv", *(f"depth_{band}" for band in grid.bands)]
+        limits = pd.DataFrame([found.iloc[0] - 0.1, found.iloc[0] + 0.1], index=["low", "high"])
+        assert not domain.outside(found, limits).any(axis=None)
+        for name, flag in ((ratios[0], "outside_colour"), (f"depth_{others[0]}", "outside_depth")):
+            flags = domain.outside(found.assign(**{name: found[name] + 1}), limits)
+            assert flags.columns[flags.iloc[0]].tolist() == [flag]

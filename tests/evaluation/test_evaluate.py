@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import qp
 from scipy import stats
-from synthetic_run import PARTIAL, UNCOVERED, UNKNOWN_TO_ARCHIVE, make_run, outputs
+from tests.fixtures.synthetic_run import PARTIAL, UNCOVERED, UNKNOWN_TO_ARCHIVE, make_run, outputs
 
 from sdss_photoz.config import Evaluation
 from sdss_photoz.cubes.stack import median_stack
 from sdss_photoz.errors import UserError
-from sdss_photoz.evaluation import pdfs
 from sdss_photoz.evaluation.evaluate import evaluate
+from sdss_photoz.scores import pdfs
 
 SETTINGS = Evaluation(bootstrap=50)
 

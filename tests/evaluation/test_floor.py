@@ -32,6 +32,10 @@ def test_runs_of_the_population_have_its_floor(values, floor_file):
         {"cubes": {"source": "published", "published": "sdss.npz"}},
         {"sample": {"r_max": 17.0}},
         {"sample": {"z_max": 0.2}},
+        {"sample": {"z_min": 0.1}},
+        {"sample": {"where": "ebv < 0.1"}},
+        {"trials": {"a": {}, "b": {"where": "ebv < 0.1"}}},
+        {"archive": {"query": "own.sql"}},
     ],
     ids=str,
 )
@@ -67,7 +71,7 @@ def test_the_population_is_frozen_since_its_floor_was_computed():
     computed_for = json.loads(FLOOR.read_text())["population"]
     assert population.population_digest() == computed_for, (
         "the population of the simulated sky is not the one whose floor stands in config/embedded-large.floor.json: "
-        "undo the change, or have the floor computed anew by `python benchmarks/floor.py`, before any tuning."
+        "undo the change, or have the floor computed anew by `python -m benchmarks.floor`, before any tuning."
     )
 
 

@@ -1,4 +1,4 @@
-"""What shares a galaxy's image."""
+"""Neighbours of a galaxy: other positions, and brighter sources in its image."""
 
 import numpy as np
 import pytest

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sdss_photoz.report.colour import BLANK, colour_image
+from sdss_photoz.report.colour import BLANK, bands_drawn, colour_image, describe
 
 
 def spot(*, g=1.0, r=1.0, i=1.0):
@@ -47,3 +47,17 @@ def test_uncovered_pixels_can_be_told_from_dark_ones():
 
 def test_a_galaxy_without_light_is_black():
     assert (colour_image(np.zeros((64, 64, 5))) == 0).all()
+
+
+def test_without_i_r_and_g_other_bands_are_drawn_and_of_fewer_than_three_one_in_grey():
+    assert bands_drawn("ugriz") == bands_drawn("griz") == ("i", "r", "g")
+    assert bands_drawn("uriz") == ("z", "i", "u")
+    assert bands_drawn("gz") == ("z",)
+    assert describe("uriz") == "colour image from the z, i and u bands"
+    assert describe("r") == "image from the r band"
+    cube = np.zeros((3, 3, 2))
+    cube[1, 1], cube[0, 0] = 2.0, (1.0, 0.0)
+    image = colour_image(cube, BLANK, ("g", "r"))
+    assert (image[1, 1] == image[1, 1, 0]).all()
+    assert image[1, 1, 0] > 100
+    assert tuple(image[0, 0]) == BLANK, "r, which is drawn, is not covered there"

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdss_photoz.archive.question import ask_for
+from sdss_photoz.app.costs import box_area
+from sdss_photoz.archive.query import build_query
 from sdss_photoz.config import Folds, Region
 from sdss_photoz.errors import UserError
-from sdss_photoz.plan import box_area
-from sdss_photoz.sample.folds import SKY_CELLS, assign_folds, draw, in_region
-from sdss_photoz.sample.linking import linked, pairs_within
+from sdss_photoz.sample.folds import SKY_CELLS, assign_folds, hash_uniform, in_region
+from sdss_photoz.surveys.sphere import linked, pairs_within
 
 
 def galaxies(n, seed=0, clustered=0.3, size=20.0):
@@ -40,6 +40,44 @@ def test_every_galaxy_is_tested_once_and_never_by_a_network_that_saw_it(by):
     for k in range(4):
         assert ((roles(table, k) == "test") == (table.fold == k)).all()
         assert set(roles(table, k)) == {"test", "train", "validation"}
+
+
+def masked(n=3000):
+    """Galaxies of which a part has ebv below 0.1, and some have none."""
+    ebv = np.random.default_rng(5).uniform(0, 0.2, n)
+    ebv[::50] = np.nan
+    return galaxies(n).assign(ebv=ebv, row=range(n), chunk=0)
+
+
+def test_galaxies_that_do_not_fulfil_a_trials_condition_take_no_part_and_the_others_keep_their_roles():
+    sample, folds = masked(), Folds(count=3, repeats=2)
+    with_all, without = (assign_folds(sample, folds, {}, where) for where in (None, "ebv < 0.1"))
+    inside = (sample["ebv"] < 0.1).to_numpy()
+    assert 0.4 < inside.mean() < 0.6
+    assert without[["object_id", "fold", "group"]].equals(with_all[["object_id", "fold", "group"]])
+    for k in range(6):
+        assert (roles(without, k)[~inside] == "unused").all()
+        assert (roles(without, k)[inside] == roles(with_all, k)[inside]).all()
+
+
+def test_a_fraction_of_a_trial_with_a_condition_is_one_of_its_galaxies():
+    sample = masked(20_000)
+    table = assign_folds(sample, Folds(count=2, by="galaxy", train_fraction=0.3), {}, "ebv < 0.1")
+    learns = np.isin(roles(table, 0), ["train", "validation"])
+    assert learns.sum() / (sample["ebv"] < 0.1).sum() == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("ebv > 1", r"trials\.a\.where is 'ebv > 1', which none of 300 galaxies fulfils, and 6 lack a value"),
+        ("ebv < 0.001", r"has no \w+ galaxies among [1-9]: .*, or loosen trials\.a\.where\."),
+        ("row < 5", "names row, but that is no column"),
+    ],
+)
+def test_a_trials_condition_that_leaves_too_few_is_refused_by_its_key(where, expected):
+    with pytest.raises(UserError, match=expected):
+        assign_folds(masked(300), Folds(), {}, where, "trials.a.where")
 
 
 @pytest.mark.parametrize("by", ["group", "sky"])
@@ -132,8 +170,8 @@ def test_regions_limit_training_and_test():
         assert inside[np.isin(roles(table, k), ["train", "validation"])].all()
         assert not inside[roles(table, k) == "test"].any()
         assert (table.fold[roles(table, k) == "test"] == k).all()
-    share = assign_folds(sample, Folds(count=2, train_in="not stripe", train_fraction=0.2), regions)
-    assert np.isin(roles(share, 0), ["train", "validation"]).mean() == pytest.approx(0.2, abs=0.03)
+    fraction = assign_folds(sample, Folds(count=2, train_in="not stripe", train_fraction=0.2), regions)
+    assert np.isin(roles(fraction, 0), ["train", "validation"]).mean() == pytest.approx(0.2, abs=0.03)
 
 
 def test_another_seed_deals_other_folds():
@@ -144,12 +182,13 @@ def test_another_seed_deals_other_folds():
 
 def test_draws_are_uniform_independent_and_the_same_on_every_machine():
     ids = np.arange(20_000, dtype=np.int64) + 1237648720693755904
-    one, other = draw(ids, 3, "fold"), draw(ids, 3, "train 0")
+    one, other = hash_uniform(ids, 3, "fold"), hash_uniform(ids, 3, "train 0")
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
     assert abs(np.corrcoef(one[1:], one[:-1])[0, 1]) < 0.03
     assert np.abs(np.histogram(one, 20, (0, 1))[0] / 1000 - 1).max() < 0.15
-    assert draw(np.array([1237648720693755904]), 0, "fold")[0] == draw(np.array([5, 1237648720693755904]), 0, "fold")[1]
-    assert draw(np.array([1237648720693755904]), 0, "fold")[0] == 0.5478042324270312  # or all folds change
+    alone = hash_uniform(np.array([1237648720693755904]), 0, "fold")[0]
+    assert alone == hash_uniform(np.array([5, 1237648720693755904]), 0, "fold")[1]
+    assert alone == 0.5478042324270312  # or all folds change
 
 
 @pytest.mark.parametrize(
@@ -192,15 +231,15 @@ def test_a_region_is_one_box_in_the_query_the_folds_and_the_plan(box):
     ra = np.concatenate([hairs.ravel(), np.random.default_rng(5).uniform(-360, 360, 100_000)]) % 360
     dec = np.concatenate([np.full(hairs.size, np.mean(region.dec)), np.degrees(np.arcsin(np.linspace(-1, 1, 100_000)))])
     sky = pd.DataFrame({"ra": ra, "dec": dec})
-    condition = ask_for("galaxies", region).sql.removeprefix(ask_for("galaxies").sql)
+    condition = build_query("galaxies", region).sql.removeprefix(build_query("galaxies").sql)
     with duckdb.connect() as connection:
         asked = (
             connection.execute(f"SELECT (TRUE {condition}) AS inside FROM sky po").fetchdf()["inside"].to_numpy(bool)
         )
     assert np.array_equal(in_region(sky, "box", {"box": region}), asked)
     assert np.array_equal(in_region(sky, "not box", {"box": region}), ~asked)
-    share = asked[hairs.size :].mean()
-    assert box_area(region) / box_area(Region()) == pytest.approx(share, abs=0.004)
+    fraction = asked[hairs.size :].mean()
+    assert box_area(region) / box_area(Region()) == pytest.approx(fraction, abs=0.004)
 
 
 @pytest.mark.parametrize(("ra", "expected"), [([-50, 60], [310, 60]), ([-180, 180], [0, 360]), ([350, 10], [350, 10])])

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdss_photoz.config import Sample
+from sdss_photoz.archive.services import query_galaxies
+from sdss_photoz.config import Archive, Sample
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.linking import unit_vectors
-from sdss_photoz.sample.selection import INNER_CHUNK, select, shard_length, shard_shape
-from sdss_photoz.survey import BANDS, object_id
+from sdss_photoz.sample.chunks import INNER_CHUNK, shard_length, shard_shape
+from sdss_photoz.sample.selection import select
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.catalogue import example_row
+from sdss_photoz.surveys.sdss import object_id
+from sdss_photoz.surveys.sphere import unit_vectors
 
 
 def rows(ra, dec, **values):
@@ -19,8 +23,8 @@ def rows(ra, dec, **values):
     table = pd.DataFrame({"specObjID": np.arange(n) + 10**17, "objID": object_id(3900, 6, 269, np.arange(n) + 1)})
     table = table.assign(bestObjID=table.objID, sciencePrimary=1, z=0.1, zErr=1e-5, ra=ra, dec=dec, e_bv_sfd=0.05)
     table = table.assign(dered_petro_r=17.0, subClass="", zphot=0.11, run=3900, camcol=6, field=269, stripe=26)
-    table = table.assign(neighbors=0, **{f"modelMag_{band}": np.float32(17) for band in BANDS})
-    table = table.assign(**{f"extinction_{band}": np.float32(0.1) for band in BANDS})
+    table = table.assign(neighbors=0, **{f"modelMag_{band}": np.float32(17) for band in SDSS.band_names})
+    table = table.assign(**{f"extinction_{band}": np.float32(0.1) for band in SDSS.band_names})
     return table.assign(**values)
 
 
@@ -46,6 +50,40 @@ def test_every_cut_is_counted_in_order():
     assert list(counts["removed"]) == [0, 1, 1, 1, 1, 1, 2]
     assert list(counts["cut"][1:4]) == ["primary spectrum", "unique best object", "unique within 2 arcsec"]
     assert len(galaxies) == 5
+
+
+def test_a_lower_limit_of_redshift_is_a_cut_of_its_own():
+    table = rows(np.arange(6) * 1.0, np.zeros(6), z=[0.0, 0.01, 0.05, 0.1, 0.6, 4.0])
+    galaxies, counts = chosen(table, z_min=0.05, z_max=0.7)
+    assert sorted(galaxies["z_spec"]) == [0.05, 0.1, 0.6]
+    assert list(counts["cut"][4:6]) == ["z <= 0.7", "z >= 0.05"]
+    assert list(counts["removed"][4:6]) == [1, 2]
+    assert len(chosen(table)[1]) == len(counts) - 1
+    assert chosen(table, z_max=10.0)[0]["z_spec"].max() == 4
+
+
+def test_a_condition_is_the_last_cut_and_says_what_lacks_a_value():
+    table = rows(np.arange(6) * 1.0, np.zeros(6), zphot=[0.1, 0.2, -9999, 0.4, -9999, 0.05])
+    table.loc[4, "z"] = 0.5
+    galaxies, counts = chosen(table, where="z_archive > 0.1\n  and not z_archive == 0.4")
+    assert list(galaxies["z_archive"]) == [0.2]
+    assert counts[-2:].to_numpy().tolist() == [
+        ["measured values of sample.where", 4, 1],
+        ["z_archive > 0.1 and not z_archive == 0.4", 1, 3],
+    ]
+    with pytest.raises(UserError, match=r"sample\.where is 'ebv > 1', which none of 5 galaxies fulfils: loosen it"):
+        chosen(table, where="ebv > 1")
+
+
+def test_the_columns_that_conditions_may_name_are_those_of_the_sample(catalog):
+    """The check before the run takes them from a list, for there is no sample yet."""
+    galaxies, _ = chosen(query_galaxies(Archive(), catalog.parent))
+    example = pd.DataFrame(example_row())
+    assert set(galaxies) == {*example, "row", "chunk"}
+    for name in example:
+        assert pd.api.types.is_numeric_dtype(galaxies[name]) == pd.api.types.is_numeric_dtype(example[name]), name
+    assert galaxies["object_id"].dtype == example["object_id"].dtype
+    assert galaxies["spec_id"].dtype == example["spec_id"].dtype
 
 
 def test_of_two_spectra_the_smaller_redshift_error_stays():

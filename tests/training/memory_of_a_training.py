@@ -16,9 +16,9 @@ import torch
 
 from sdss_photoz.config import Training
 from sdss_photoz.training import fit, jobs  # noqa: F401, with all that a job imports
-from sdss_photoz.training.demand import CUBE
-from sdss_photoz.training.examples import Catalogue
-from sdss_photoz.training.residence import Streamed
+from sdss_photoz.training.data.examples import Catalogue
+from sdss_photoz.training.data.residence import Streamed
+from sdss_photoz.training.resources import float16_cube_bytes
 
 CHUNK, SHARD = 128, 10_112
 
@@ -31,11 +31,11 @@ def peak_bytes() -> int:
 
 
 def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
-    """The number format, the bytes of the libraries alone and of all, and whether PyTorch's compiler was loaded."""
+    """The dtype, the bytes of the libraries alone and of all, and whether PyTorch's compiler was loaded."""
     libraries = peak_bytes()
     file = folder / "cubes"
     with open(file, "wb") as cubes:
-        cubes.truncate(galaxies * CUBE)
+        cubes.truncate(galaxies * float16_cube_bytes())
     parts = []
     for rows in (np.flatnonzero(np.arange(galaxies) % 20), np.arange(0, galaxies, 20)):
         z = np.linspace(0.01, 0.3, len(rows))
@@ -45,14 +45,14 @@ def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
     settings = Training(network=network, batch=batch)
     outputs = folder / "member-0.safetensors", folder / "history.csv", folder / ".member-0.checkpoint"
 
-    def watch(_):
+    def stop(_):
         os.kill(os.getpid(), signal.SIGTERM)  # after the first step it saves and exits
 
     try:
-        fit.train_member(*parts, settings, "images", 0, 0, *outputs, watch=watch)
+        fit.train_member(*parts, settings, "images", 0, 0, *outputs, open_scalars=stop)
     except SystemExit:
         return {
-            "arithmetic": str(fit.arithmetic(torch.device("cpu"))),
+            "dtype": str(fit.compute_dtype(torch.device("cpu"))),
             "libraries": libraries,
             "peak": peak_bytes(),
             "compiler": "torch._dynamo" in sys.modules,

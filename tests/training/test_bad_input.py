@@ -1,4 +1,4 @@
-"""What a user can mend, as the workflow's scripts say it: one sentence in the log and on the terminal, no traceback."""
+"""Errors that a user can fix are one sentence in a script's log and on the terminal, without a traceback."""
 
 import resource
 import runpy
@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from model_files import description
+from tests.fixtures.model_files import description
 
-from sdss_photoz.training import fit, predict
+from sdss_photoz.networks import build
+from sdss_photoz.training import fit, inference
 from sdss_photoz.training.model import save_model
-from sdss_photoz.training.networks import build
 
 FULL = [
     "CUDA out of memory.",
@@ -28,7 +28,7 @@ class Wildcards(SimpleNamespace):
 
 @pytest.fixture
 def run_script(root, small_run, tmp_path, monkeypatch, capsys):
-    """A function that runs a script on the small run as Snakemake does, and returns the one sentence it says."""
+    """A function that runs a script on the small run as Snakemake does, and returns its error message."""
     monkeypatch.chdir(tmp_path)
 
     def run(rule, tables=lambda galaxies, folds: (galaxies, folds), models=(), **training):
@@ -65,23 +65,23 @@ def _roles(replace, by):
 
 
 def test_fewer_galaxies_than_a_batch(run_script):
-    said = run_script("train_member", batch=128)
-    assert "has 96 training galaxies, fewer than training.batch, 128: lower training.batch to at most 96." in said
+    message = run_script("train_member", batch=128)
+    assert "has 96 training galaxies, fewer than training.batch, 128: lower training.batch to at most 96." in message
 
 
 @pytest.mark.parametrize("role", ["train", "validation"])
 def test_a_fold_without_galaxies(run_script, role):
-    said = run_script("train_member", _roles(role, "unused"))
-    assert f"images, fold 0, member 0 has no {role} galaxies with a frame in every band: widen the sample" in said
+    message = run_script("train_member", _roles(role, "unused"))
+    assert f"images, fold 0, member 0 has no {role} galaxies with a frame in every band: widen the sample" in message
 
 
 def test_labels_outside_the_bins(run_script):
     def tables(galaxies, folds):
         return galaxies.assign(z_spec=galaxies["z_spec"].where(~galaxies["row"].isin([4, 5]), 0.41)), folds
 
-    said = run_script("train_member", tables)
-    assert "2 of 96 redshifts are outside the bins' range 0..0.4 (the first is 0.41): " in said
-    assert "training.outside_bins to clip" in said
+    message = run_script("train_member", tables)
+    assert "2 of 96 redshifts are outside the bins' range 0..0.4 (the first is 0.41): " in message
+    assert "training.outside_bins to clip" in message
 
 
 @pytest.mark.parametrize("message", FULL)
@@ -90,23 +90,23 @@ def test_a_full_gpu_in_training(run_script, monkeypatch, message):
         raise RuntimeError(message)
 
     monkeypatch.setattr(fit, "train_step", full)
-    said = run_script("train_member")
-    assert "the GPU's memory is full with cubes device and training.batch 16: " in said
-    assert said.endswith("which frees 8,847,360 bytes, or lower training.batch from 16 to 8.")
+    message = run_script("train_member")
+    assert "the GPU's memory is full with cubes device and training.batch 16: " in message
+    assert message.endswith("which frees 8,847,360 bytes, or lower training.batch from 16 to 8.")
 
 
 def test_a_full_scratch_disk(run_script):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # the disk of this process
     try:
-        said = run_script("train_member", residence="streamed", scratch="scratch")
+        message = run_script("train_member", residence="streamed", scratch="scratch")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "scratch has no room for the float16 copy of the cubes (File too large): free some space, or set " in said
+    assert "scratch has no room for the float16 copy of the cubes (File too large): free some space, or set " in message
 
 
 def _model(folder, built=None, described=None):
-    """A model file that says that it is what the run expects, but for some settings."""
+    """A model file as the run expects it, but for some settings."""
     path = folder / "models" / "member-0.safetensors"
     save_model(path, build("inception_small", **(built or {})).state_dict(), description(**(described or {})))
     return path
@@ -115,10 +115,10 @@ def _model(folder, built=None, described=None):
 @pytest.mark.parametrize(
     ("built", "described", "found"),
     [
-        ({"bins": 90}, {"bins": 90}, "holds network inception_small with 90 bins and stretch asinh, but "),
+        ({"outputs": 90}, {"bins": 90}, "holds network inception_small with 90 bins and stretch asinh, but "),
         ({}, {"network": "inception"}, "holds network inception with 180 bins and stretch asinh, but inception_small "),
         ({}, {"stretch": "sqrt"}, "holds network inception_small with 180 bins and stretch sqrt, but inception_small "),
-        ({"bins": 90}, {}, "holds weights of other layers than inception_small has in this version"),
+        ({"outputs": 90}, {}, "holds weights of other layers than inception_small has in this version"),
     ],
 )
 def test_a_model_of_another_network_or_bin_grid(run_script, tmp_path, built, described, found):
@@ -136,6 +136,6 @@ def test_a_full_gpu_in_prediction(run_script, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(predict, "logits", full)
-    said = run_script("predict_fold", models=[_model(tmp_path)])
-    assert said.endswith("the GPU's memory is full: free it of other programs, or set training.device to cpu.")
+    monkeypatch.setattr(inference, "logits", full)
+    message = run_script("predict_fold", models=[_model(tmp_path)])
+    assert message.endswith("the GPU's memory is full: free it of other programs, or set training.device to cpu.")

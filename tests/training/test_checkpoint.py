@@ -47,9 +47,9 @@ def test_a_damaged_checkpoint_is_set_aside_by_name_and_the_one_before_is_used(tm
         newest.write_bytes(content)
         assert checkpoints.load().step == 10, damage
         assert newest.with_name(f"{newest.name}.damaged").exists()
-        said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1
-        assert newest.name in said[0]
+        stderr = capsys.readouterr().err.strip().splitlines()
+        assert len(stderr) == 1
+        assert newest.name in stderr[0]
 
 
 def test_what_a_killed_job_left_half_written_goes(tmp_path):

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from quick_training import QUICK, draw_examples, train_and_die, train_in
-from test_watch import events
+from tests.fixtures.quick_training import QUICK, draw_examples, train_and_die, train_in
+from tests.training.test_tensorboard import events
 
 from sdss_photoz.config import AT_PREDICTION, Training
-from sdss_photoz.cubes.store import load_cubes
+from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.training import fit, jobs
-from sdss_photoz.training.examples import entropy
+from sdss_photoz.training.data.examples import entropy
+from sdss_photoz.training.data.order import Sequence
+from sdss_photoz.training.inference import predict_cubes
 from sdss_photoz.training.jobs import train
 from sdss_photoz.training.model import Trained, architecture, describe_model, load_models
-from sdss_photoz.training.order import Sequence
-from sdss_photoz.training.predict import predict_cubes
 
 FIRST = Trained("images", 0, 0)
 
@@ -70,9 +70,9 @@ def test_the_default_training_ends_half_a_nat_below_the_entropy_of_the_redshifts
 
 def test_a_training_says_its_rate_the_time_left_and_that_it_had_no_effect(small_run, tmp_path, capsys):
     _train(small_run, tmp_path, QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-9}))
-    said = capsys.readouterr().err
-    assert re.search(r"fold 0, member 0: 100%.* 96/96 \[\d\d:\d\d<\d\d:\d\d, [\d.]+galaxy/s, epoch=1, loss=", said)
-    assert "the network has hardly learned" in said
+    stderr = capsys.readouterr().err
+    assert re.search(r"fold 0, member 0: 100%.* 96/96 \[\d\d:\d\d<\d\d:\d\d, [\d.]+galaxy/s, epoch=1, loss=", stderr)
+    assert "the network has hardly learned" in stderr
 
 
 def test_the_history_has_a_row_per_epoch_and_marks_the_best_by_validation(undisturbed):
@@ -163,9 +163,9 @@ def test_after_a_damaged_checkpoint_the_bytes_are_the_same(small_run, undisturbe
     before, newest = sorted((tmp_path / ".member-0.checkpoint").glob("step-*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-100])
     assert _bytes(_train(small_run, tmp_path)) == _bytes(undisturbed)
-    said = capsys.readouterr().err
-    assert f"{newest.name} is damaged" in said
-    assert f"going on after step {int(re.search(r'[0-9]+', before.name)[0])} of 72" in said
+    stderr = capsys.readouterr().err
+    assert f"{newest.name} is damaged" in stderr
+    assert f"going on after step {int(re.search(r'[0-9]+', before.name)[0])} of 72" in stderr
 
 
 def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_path, monkeypatch, capsys):
@@ -178,7 +178,7 @@ def test_checkpoints_of_other_settings_are_not_used(small_run, undisturbed, tmp_
 
 
 RECIPE = {
-    "pooling": "max", "activation": "prelu", "batch_norm": True, "dropout": 0.2, "optimizer": "muon",
+    "pooling": "max", "activation": "prelu", "batch_norm": True, "dropout": 0.2, "schedule": "step",
     "averaging": "exponential", "averaging_share": 0.5, "label_width": 0.005, "crps_weight": 30.0,
     "sampling": "balanced", "stretch": "gamma", "regressed_point": True,
 }  # fmt: skip
@@ -207,11 +207,9 @@ def one_epoch(small_run, tmp_path_factory):
     return _train(small_run, tmp_path_factory.mktemp("one_epoch"), ONE_EPOCH)
 
 
-@pytest.mark.parametrize(
-    "key", [key for key in (*RECIPE, "schedule") if key not in ("averaging_share", "regressed_point")]
-)
+@pytest.mark.parametrize("key", [key for key in RECIPE if key not in ("averaging_share", "regressed_point")])
 def test_each_key_of_a_recipe_changes_what_is_learned(small_run, one_epoch, tmp_path, key):
-    change = {key: RECIPE.get(key, "free"), "averaging_share": RECIPE["averaging_share"]}
+    change = {key: RECIPE[key], "averaging_share": RECIPE["averaging_share"]}
     changed = _train(small_run, tmp_path, ONE_EPOCH.model_copy(update=change))
     assert _bytes(changed)[1] != _bytes(one_epoch)[1]
 
@@ -228,8 +226,9 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
         "network": "inception", "bins": 90, "epochs": 13, "batch": 17, "learning_rate": 1e-3, "schedule": "step",
         "warmup": 0.2, "initialisation": "paper", "stretch": "sqrt", "augment": False, "seed": 2, "cpu_threads": 2,
         "outside_bins": "clip", "precision": "bfloat16", "pooling": "max", "activation": "prelu", "batch_norm": True,
-        "dropout": 0.2, "sampling": "balanced", "optimizer": "muon", "averaging": "last", "averaging_share": 0.2,
+        "dropout": 0.2, "sampling": "balanced", "averaging": "last", "averaging_share": 0.2,
         "label_width": 0.01, "crps_weight": 30.0, "regressed_point": True,
+        "options": {"width": 5},
     }  # fmt: skip
     assert set(changed) == set(Training.what_keys()) - AT_PREDICTION
 
@@ -243,7 +242,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
     for place, name, value in (
         (fit.training, "VERSION", -1),
         (fit.torch, "__version__", "0.0"),
-        (fit, "arithmetic", lambda *_: torch.float64),
+        (fit, "compute_dtype", lambda *_: torch.float64),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(place, name, value)
@@ -252,15 +251,21 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
     assert digest(QUICK.model_copy(update={"device": "auto", "checkpoint_minutes": 1.0})) == digests[0]
 
 
+def test_the_digest_of_checkpoints_is_that_of_the_versions_which_had_a_key_for_the_optimizer(monkeypatch):
+    monkeypatch.setattr(fit.files, "digest", lambda value: value)
+    run = fit._Run(draw_examples(20, 1), draw_examples(10, 2), QUICK, 0, 0, ".checkpoint", "test")
+    assert run.checkpoints.digest[0]["optimizer"] == "adam"
+
+
 def test_keys_that_change_no_result_keep_the_checkpoints(small_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fit, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         _train(small_run, tmp_path)
     monkeypatch.undo()
     _train(small_run, tmp_path, QUICK.model_copy(update={"checkpoint_minutes": 1.0}))
-    said = capsys.readouterr().err
-    assert "starting anew" not in said
-    assert "going on after step 72 of 72" in said
+    stderr = capsys.readouterr().err
+    assert "starting anew" not in stderr
+    assert "going on after step 72 of 72" in stderr
 
 
 def test_a_loss_that_is_no_number_names_its_step_the_galaxies_and_the_remedy(tmp_path):

@@ -5,13 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from synthetic_galaxies import NarrowNetwork
+from tests.fixtures.synthetic_galaxies import NarrowNetwork
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sdss_photoz import device
 from sdss_photoz.config import Training
-from sdss_photoz.training import device
-from sdss_photoz.training.networks import build
-from sdss_photoz.training.step import NONE, Descent, learning_rate, train_step
+from sdss_photoz.networks import build
+from sdss_photoz.training.step import NO_STEP, Trainer, learning_rate, train_step
 
 CPU = torch.device("cpu")
 
@@ -48,24 +48,24 @@ def test_one_cycle_without_warm_up_starts_at_the_rate():
 
 
 def test_a_step_sees_the_drop_at_half_way_in_tensors_that_stay_in_place(narrow_network):
-    descent = Descent(narrow_network, Training(schedule="step", learning_rate=1e-3), 10, torch.float32)
-    places = descent.rate.data_ptr(), descent.step.data_ptr()
+    trainer = Trainer(narrow_network, Training(schedule="step", learning_rate=1e-3), 10, torch.float32)
+    places = trainer.rate.data_ptr(), trainer.step.data_ptr()
     rates = []
     for _ in range(10):
-        train_step(descent, make_batch())
-        rates.append(descent.rate.item())
+        train_step(trainer, make_batch())
+        rates.append(trainer.rate.item())
     assert rates == [1e-3] * 5 + [1e-3 / 5] * 5
-    assert descent.step == 10
-    assert (descent.rate.data_ptr(), descent.step.data_ptr()) == places
-    assert descent.optimizer.adam.rate is descent.rate
+    assert trainer.step == 10
+    assert (trainer.rate.data_ptr(), trainer.step.data_ptr()) == places
+    assert trainer.optimizer.rate is trainer.rate
 
 
 def test_the_first_step_whose_loss_is_no_number_is_noted_on_the_device(narrow_network):
-    descent = Descent(narrow_network, Training(), 10, torch.float32)
+    trainer = Trainer(narrow_network, Training(), 10, torch.float32)
     cubes, ebv, labels = make_batch()
     for step in range(5):
-        assert descent.failed == (NONE if step < 3 else 2)
-        train_step(descent, (cubes, ebv if step != 2 else ebv * torch.nan, labels))
+        assert trainer.failed == (NO_STEP if step < 3 else 2)
+        train_step(trainer, (cubes, ebv if step != 2 else ebv * torch.nan, labels))
 
 
 class NoReading(TorchDispatchMode):
@@ -77,70 +77,70 @@ class NoReading(TorchDispatchMode):
         return operation(*arguments, **(options or {}))
 
 
-@pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
-def test_a_step_reads_no_value_from_the_device_and_so_can_be_replayed(narrow_network, arithmetic):
-    descent = Descent(narrow_network, Training(schedule="step"), 10, arithmetic)
-    train_step(descent, make_batch())  # makes Adam's moments
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_reads_no_value_from_the_device_and_so_can_be_captured(narrow_network, dtype):
+    trainer = Trainer(narrow_network, Training(schedule="step"), 10, dtype)
+    train_step(trainer, make_batch())  # makes Adam's moments
     with NoReading():
         with pytest.raises(AssertionError, match="reads a value"):
-            descent.rate.item()
-        train_step(descent, make_batch())
+            trainer.rate.item()
+        train_step(trainer, make_batch())
 
 
-def test_the_aligned_form_descends_as_the_plain_form_does(narrow_network):
+def test_the_aligned_form_is_trained_as_the_plain_form_is(narrow_network):
     settings = Training(schedule="step", learning_rate=1e-3)
     found = []
     for wide in (False, True):
         network = copy.deepcopy(narrow_network).double()
         network.wide = wide
-        descent = Descent(network, settings, 20, torch.float64)
-        losses = [train_step(descent, make_batch(dtype=torch.float64)).item() for _ in range(20)]
-        found.append((losses, descent.finish().state_dict()))
+        trainer = Trainer(network, settings, 20, torch.float64)
+        losses = [train_step(trainer, make_batch(dtype=torch.float64)).item() for _ in range(20)]
+        found.append((losses, trainer.trained_network().state_dict()))
     (plain_losses, plain), (losses, aligned) = found
     assert losses == pytest.approx(plain_losses, abs=1e-12)
     assert losses[-1] < losses[0]
     assert all(torch.allclose(aligned[name], value, rtol=0, atol=1e-10) for name, value in plain.items())
 
 
-@pytest.mark.parametrize("arithmetic", [torch.float32, torch.bfloat16])
-def test_a_descent_that_is_put_down_and_taken_up_gives_the_same_bits(narrow_network, arithmetic):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_training_that_is_stopped_and_resumed_gives_the_same_bits(narrow_network, dtype):
     settings, batch = Training(), make_batch()
-    through = Descent(copy.deepcopy(narrow_network), settings, 8, arithmetic)
+    whole = Trainer(copy.deepcopy(narrow_network), settings, 8, dtype)
     for step in range(8):
-        train_step(through, batch)
+        train_step(whole, batch)
         if step == 4:
-            tensors = {name: value.clone() for name, value in through.tensors().items()}
+            tensors = {name: value.clone() for name, value in whole.tensors().items()}
     assert {name.split("/")[0] for name in tensors} == {"weights", "adam"}
-    taken_up = Descent(NarrowNetwork(), settings, 8, arithmetic)
-    taken_up.load(tensors, 5)
+    resumed = Trainer(NarrowNetwork(), settings, 8, dtype)
+    resumed.load(tensors, 5)
     for _ in range(3):
-        train_step(taken_up, batch)
-    expected = through.tensors()
-    assert all(torch.equal(value, expected[name]) for name, value in taken_up.tensors().items())
-    assert torch.equal(taken_up.rate, through.rate)
+        train_step(resumed, batch)
+    expected = whole.tensors()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.tensors().items())
+    assert torch.equal(resumed.rate, whole.rate)
 
 
 def test_in_bfloat16_the_weights_their_updates_the_last_layer_and_the_loss_are_float32(narrow_network):
-    descent = Descent(narrow_network, Training(), 10, torch.bfloat16)
-    before = {name: value.clone() for name, value in descent.form.state_dict().items()}
-    loss = train_step(descent, make_batch())
+    trainer = Trainer(narrow_network, Training(), 10, torch.bfloat16)
+    before = {name: value.clone() for name, value in trainer.form.state_dict().items()}
+    loss = train_step(trainer, make_batch())
     assert loss.dtype == torch.float32
-    assert all(value.dtype == torch.float32 for value in (*descent.form.parameters(), *descent.tensors().values()))
-    exact = {name.removeprefix("network.") for name in set(before) - set(descent.copies)}
+    assert all(value.dtype == torch.float32 for value in (*trainer.form.parameters(), *trainer.tensors().values()))
+    exact = {name.removeprefix("network.") for name in set(before) - set(trainer.copies)}
     assert exact == {"dense0.ebv", "dense0.bias", "dense2.weight", "dense2.bias"}
-    weights = dict(descent.form.named_parameters())
-    for name, rounded in descent.copies.items():
+    weights = dict(trainer.form.named_parameters())
+    for name, rounded in trainer.copies.items():
         assert torch.equal(rounded, weights[name].bfloat16()), name
     # an update far below the spacing of bfloat16 is not lost
-    moved = [not torch.equal(weights[name], before[name]) for name in descent.copies]
+    moved = [not torch.equal(weights[name], before[name]) for name in trainer.copies]
     assert all(moved)
 
 
 def test_bfloat16_and_float32_lose_the_same_within_its_rounding(narrow_network):
     losses = []
-    for arithmetic in (torch.float32, torch.bfloat16):
-        descent = Descent(copy.deepcopy(narrow_network), Training(schedule="step"), 20, arithmetic)
-        losses.append([train_step(descent, make_batch()).item() for _ in range(20)])
+    for dtype in (torch.float32, torch.bfloat16):
+        trainer = Trainer(copy.deepcopy(narrow_network), Training(schedule="step"), 20, dtype)
+        losses.append([train_step(trainer, make_batch()).item() for _ in range(20)])
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert losses[0][-1] < 0.9 * losses[0][0]
 
@@ -149,8 +149,8 @@ def test_the_papers_network_takes_a_step_that_lowers_its_loss():
     torch.manual_seed(0)
     batch = torch.randn(2, 64, 64, 5), torch.rand(2) * 0.1, torch.tensor([20, 40])
     settings = Training(schedule="step", learning_rate=1e-4)
-    descent = Descent(build("inception", initialisation="he"), settings, 10, torch.float32)
-    losses = [train_step(descent, batch).item() for _ in range(2)]
+    trainer = Trainer(build("inception", initialisation="he"), settings, 10, torch.float32)
+    losses = [train_step(trainer, batch).item() for _ in range(2)]
     assert losses[0] == pytest.approx(np.log(180), rel=1e-5)
     assert losses[1] < losses[0] - 0.02
 
@@ -158,7 +158,7 @@ def test_the_papers_network_takes_a_step_that_lowers_its_loss():
 def test_automatic_precision_is_bfloat16_where_there_are_instructions_for_it(monkeypatch, capsys):
     for supported in (True, False):
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda found=supported: found)
-        assert device.arithmetic(CPU, "auto") == (torch.bfloat16 if supported else torch.float32)
-        assert device.arithmetic(CPU, "float32") == torch.float32
-        assert device.arithmetic(CPU, "bfloat16") == torch.bfloat16
+        assert device.compute_dtype(CPU, "auto") == (torch.bfloat16 if supported else torch.float32)
+        assert device.compute_dtype(CPU, "float32") == torch.float32
+        assert device.compute_dtype(CPU, "bfloat16") == torch.bfloat16
     assert capsys.readouterr().err.count("which this device emulates") == 1

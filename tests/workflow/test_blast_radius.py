@@ -9,8 +9,10 @@ from importlib import import_module
 
 import pytest
 import snakemake.cli
+from tests.conftest import ROOT
 
 from sdss_photoz import config
+from sdss_photoz.config import document
 
 REPORT = {"report"}
 EVALUATION = {"evaluate_trial"} | REPORT
@@ -31,6 +33,7 @@ RADIUS = {
     "archive.service": ("skyserver", ARCHIVE),
     "archive.release": (13, SKY),
     "archive.window_flist": ("/nowhere/window_flist.fits", FIELDS),
+    "archive.query": (str(ROOT / "tests" / "fixtures" / "own_galaxies.sql"), {"query_galaxies"} | SAMPLE),
     "archive.casjobs": ("https://casjobs.nowhere", NOTHING),
     "archive.login": ("https://login.nowhere", NOTHING),
     "archive.skyserver": ("https://skyserver.nowhere", NOTHING),
@@ -53,10 +56,15 @@ RADIUS = {
     "embedded.galaxies_per_field": (71, SKY),
     "embedded.visits": (3, SKY),
     "sample.r_max": (17.5, SAMPLE),
+    "sample.z_min": (0.1, SAMPLE),
     "sample.z_max": (0.3, SAMPLE),
+    "sample.where": ("ebv < 0.1", SAMPLE),
     "sample.match_radius": (3.0, SAMPLE),
     "sample.chunks": (3, SAMPLE),
     "cubes.published": ("/nowhere/sdss.npz", REPORT),  # while cubes.source is frames the page alone has it
+    "cubes.size": (72, CUBES | TRAINING),
+    "cubes.pixel_scale": (0.3, CUBES | TRAINING),
+    "cubes.bands": ("griz", CUBES | TRAINING),
     "cubes.stack": ("mean", {"make_cubes"} | TRAINING),
     "cubes.overlap_rows": ("trim", {"make_cubes"} | TRAINING),
     "cubes.memory_gb": (2.0, NOTHING),
@@ -70,7 +78,6 @@ RADIUS = {
     "training.epochs": (3, TRAINING),
     "training.batch": (16, TRAINING),
     "training.sampling": ("balanced", TRAINING),
-    "training.optimizer": ("muon", TRAINING),
     "training.learning_rate": (0.5, TRAINING),
     "training.schedule": ("step", TRAINING),
     "training.warmup": (0.3, TRAINING),
@@ -94,6 +101,7 @@ RADIUS = {
     "training.checkpoint_minutes": (1.0, NOTHING),
     "trials.images.members": (2, TRAINING),
     "trials.images.training": ({"epochs": 3}, TRAINING),
+    "trials.images.where": ("ebv < 0.1", FOLDS),
     "trials.images.tested_folds": (1, EVALUATION),
     "trials.images.control": ("shuffled_labels", TRAINING),
     "trials.images.folds.count": (3, FOLDS),
@@ -122,12 +130,13 @@ RAISED = {
     "report": REPORT | {"draw_context"},
 }
 ELSEWHERE = {"run", "regions", "cubes.source"}  # another folder; only through the keys below; needs a file
+ELSEWHERE |= {"training.options"}  # of a network of one's own: test_own_network.py
 REGION_KEYS = {"archive.region": ARCHIVE, "trials.images.folds.train_in": FOLDS, "trials.images.folds.test_in": FOLDS}
 
 
 def keys():
     """Every key of the models, with the tiny run's trial in place of NAME."""
-    for key, *_ in config._rows(config.Config):
+    for key, *_ in document.rows(config.Config):
         if not key.startswith("regions.") and key != "trials":
             yield key.replace("NAME", "images")
 
@@ -136,9 +145,9 @@ IMPORTED = multiprocessing.get_context("forkserver")  # most of a dry run's time
 IMPORTED.set_forkserver_preload(["snakemake.cli", "sdss_photoz.config"])
 
 
-def rules_to_run(workflow, *settings, raised=None):
+def rules_to_run(workflow, *settings, targets=(), raised=None):
     """The rules that a dry run would execute, the VERSION of a stage raised where one is named."""
-    _, _, _, *words = workflow.command("-n", "--quiet", "rules", config=settings)
+    _, _, _, *words = workflow.command("-n", "--quiet", "rules", *targets, config=settings)
     with tempfile.NamedTemporaryFile() as file:
         process = IMPORTED.Process(target=snakemake_into, args=(file.name, words, raised))
         process.start()
@@ -181,7 +190,7 @@ def test_all_keys_that_change_no_result_changed_at_once_rerun_nothing(tiny):
     for key in (key for key, (_, rules) in RADIUS.items() if not rules):
         block, name = key.rsplit(".", 1)
         blocks.setdefault(block, []).append(f"{name}: {RADIUS[key][0]}")
-    assert sum(map(len, blocks.values())) == sum(kind == "how" for _, kind, *_ in config._rows(config.Config))
+    assert sum(map(len, blocks.values())) == sum(kind == "how" for _, kind, *_ in document.rows(config.Config))
     settings = [f"{block}={{{', '.join(keys)}}}" for block, keys in blocks.items()]
     assert rules_to_run(tiny, *settings) == NOTHING
 

@@ -2,7 +2,7 @@
 
 import re
 
-from sdss_photoz.cli import main
+from sdss_photoz.app.cli import main
 
 
 def contents(folder):

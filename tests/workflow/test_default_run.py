@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tests.workflow.conftest import ROOT, Workflow
+from tests.conftest import ROOT
+from tests.fixtures.workflow import Workflow
 
 
 @pytest.fixture(scope="module")

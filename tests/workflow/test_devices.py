@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import time
 
-from tests.workflow.conftest import ROOT
+from tests.conftest import ROOT
 
-from sdss_photoz.training import device
+from sdss_photoz import device
 
 FAKE = """
 import json, os, time
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from sdss_photoz.training import device, jobs
+from sdss_photoz import device
+from sdss_photoz.training import jobs
 
 NOTES, claim = Path({notes!r}), jobs.claim
 device.visible_gpus = lambda: ["card-0", "card-1"]

@@ -21,11 +21,13 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tests.conftest import ROOT
+from tests.conftest import ROOT, missing_oracles
 
-from sdss_photoz import cli, config
+from sdss_photoz import config
+from sdss_photoz.app import cli
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TESTS = "runs tests"
 REAL_SKY = "asks the real archive"
 ELSEWHERE = {  # command: reason, what is done instead
     "git clone REPOSITORY sdss-photoz && cd sdss-photoz": ("fetches the project", "test -f Snakefile"),
@@ -35,6 +37,22 @@ ELSEWHERE = {  # command: reason, what is done instead
         "tests/workflow/test_default_run.py::test_a_network_ends_half_a_nat_below_the_entropy_of_the_training_redshifts",
     ),
     "make test": ("runs these tests", "make -n test | grep '^pytest'"),
+    "make lint": ("looks at a whole checkout", "make -n lint | grep '^lint-imports'"),
+    "make docs": (
+        "writes into the checkout",
+        "make -n docs | grep '^sdss-photoz schema > config.schema.json'",
+        "tests/config/test_config.py::test_schema_and_documentation_are_those_of_the_models",
+    ),
+    "pytest tests/scores -n 0 -q": (TESTS, "test -d tests/scores"),
+    'pytest tests/sample tests/frames -m "not slow"': (TESTS, "test -d tests/sample -a -d tests/frames"),
+    "pytest tests/workflow/test_versions.py -n 0 --tiny-run ../tiny": (
+        TESTS,
+        "test -f tests/workflow/test_versions.py",
+    ),
+    "snakemake --cores 2 --configfile tests/tiny.yaml --directory ../tiny": (
+        "a run of its own",
+        "snakemake -n --quiet --configfile tests/tiny.yaml --directory ../tiny",
+    ),
     "snakemake --cores all --configfile my.yaml": ("a run of its own", "snakemake -n --quiet --configfile my.yaml"),
     "snakemake --profile slurm": (
         "needs a cluster",
@@ -52,7 +70,7 @@ ELSEWHERE = {  # command: reason, what is done instead
         "makes a chunk that the tiny run has not",
         "snakemake -n --quiet --force results/tiny/cubes.zarr/flux/c/1/0/0/0",
     ),
-    "sdss-photoz serve results/default/archive --fault 503=0.05 --fault frame:reset=0.05": (
+    "python -m tests.services results/default/archive --fault 503=0.05 --fault frame:reset=0.05": (
         "serves until it is stopped",
         "tests/workflow/test_docs.py::test_the_server_of_a_rehearsal_serves_until_it_is_stopped",
     ),
@@ -185,7 +203,9 @@ def test_blocks_run_without_what_only_the_tests_need(checkout):
 
 
 def test_every_block_is_of_a_language_that_is_run():
-    assert [name(block) for block in BLOCKS if block not in (*SHELL, *YAML, *PYTHON)] == []
+    # tests/test_rooms.py compares drawings with the code; tests/archive/test_own_query.py sends the queries
+    others = [block for block in BLOCKS if block.language in ("mermaid", "sql")]
+    assert [name(block) for block in BLOCKS if block not in (*SHELL, *YAML, *PYTHON, *others)] == []
     assert len(PYTHON) >= 2
     assert len(SHELL) >= 10
 
@@ -198,6 +218,9 @@ def test_a_block_of_python_runs(block, checkout):
 
 @pytest.mark.parametrize("block", YAML, ids=name)
 def test_a_block_of_yaml_is_a_configuration(block, tmp_path):
+    for module in (other for other in PYTHON if other.page == block.page):
+        if named := re.match(r"# (\w+\.py)$", module.text, re.MULTILINE):
+            (tmp_path / named[1]).write_text(module.text)
     path = tmp_path / "my.yaml"
     path.write_text(block.text)
     config.load(path)
@@ -224,7 +247,7 @@ def test_a_block_of_shell_runs(block, checkout):
 
 
 def test_the_server_of_a_rehearsal_serves_until_it_is_stopped(checkout):
-    (command,) = (each for block in SHELL for each in block.commands if each.startswith("sdss-photoz serve"))
+    (command,) = (each for block in SHELL for each in block.commands if each.startswith("python -m tests.services"))
     server = subprocess.Popen(
         shlex.split(command), cwd=checkout, env=environment(checkout), stdout=subprocess.PIPE, text=True
     )
@@ -236,7 +259,49 @@ def test_the_server_of_a_rehearsal_serves_until_it_is_stopped(checkout):
     assert server.wait() == 0
 
 
-# Commands within sentences
+# What make test says at its end
+
+
+def test_the_tests_name_at_their_end_what_they_were_not_run_with(tmp_path):
+    (tmp_path / "README.md").touch()  # real data, as far as this test looks
+    environment = {name: value for name, value in os.environ.items() if name != "SDSS_PHOTOZ_NO_SKIPS"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "1", "tests/cubes/test_reproject_lanczos3.py", "-k", "swarps"],
+        cwd=ROOT,
+        env={**environment, "PATH": str(Path(sys.executable).parent), "SDSS_PHOTOZ_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    heading, line, last = done.stdout.splitlines()[-3:]
+    assert re.fullmatch("=+ not run here =+", heading), done.stdout + done.stderr
+    assert line == "1 test skipped: SWarp, whose images the cubes are compared with: apt install swarp"
+    assert "1 skipped" in last
+
+
+def test_each_reason_to_skip_has_a_remedy_or_stands_for_itself():
+    reasons = [
+        "SWarp is not installed",
+        "munged is not installed",
+        "another Slurm runs on this machine",
+        "a new reason",
+    ]
+    swarp, slurm, new = sorted(missing_oracles(reasons), key=lambda each: ("new" in each, "Slurm" in each))
+    assert swarp.endswith("apt install swarp")
+    assert slurm.startswith("2 tests skipped: a Slurm cluster")
+    assert new == "1 test skipped: a new reason"
+
+
+# Files and commands within sentences
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_file_of_code_that_a_sentence_names_is_there(page):
+    sentences = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|smk))`|`((?:src|tests|workflow)/[a-z_/]*)`", sentences)
+    roots = (ROOT, ROOT / "src" / "sdss_photoz")
+    paths = {path for pair in named for path in pair if path}
+    assert [path for path in sorted(paths) if not any((root / path).exists() for root in roots)] == []
+
 
 SPAN = re.compile(r"`((?:python|pytest|snakemake|sdss-photoz) [^`]+)`")
 
@@ -252,7 +317,8 @@ def test_a_command_within_a_sentence_names_files_and_options_that_there_are(page
     words = command.split()
     files = [word for word in words if re.match(r"(benchmarks|tests|config)/", word)]
     if words[:2] == ["python", "-m"]:
-        files.append(f"{'src/' if words[2].startswith('sdss_photoz') else ''}{words[2].replace('.', '/')}.py")
+        module = ROOT / ("src" if words[2].startswith("sdss_photoz") else "") / words[2].replace(".", "/")
+        files.append(module / "__main__.py" if module.is_dir() else module.with_suffix(".py"))
     assert [file for file in files if not (ROOT / file).exists()] == []
     options = [word for word in words if word.startswith("--")]
     known = ""
@@ -261,6 +327,6 @@ def test_a_command_within_a_sentence_names_files_and_options_that_there_are(page
             cli.main([words[1], "--help"])
         known = capsys.readouterr().out
     elif words[0] == "python":
-        known = (ROOT / files[0]).read_text()
+        known = (ROOT / files[0]).read_text() + " --help"
     if known:
         assert [option for option in options if option not in known] == []

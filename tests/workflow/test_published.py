@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from tests.cubes.synthetic_npz import labels_of, write_npz
+from tests.fixtures.synthetic_npz import labels_of, write_npz
 from tests.workflow.test_blast_radius import PUBLISHED, SAMPLE, rules_to_run, setting
 
-from sdss_photoz.cubes.store import load_cubes
+from sdss_photoz.cubes.load import load_cubes
 
 
 class PublishedRun:

@@ -10,11 +10,14 @@ from collections import Counter
 import pandas as pd
 import pytest
 import yaml
-from tests.workflow.conftest import ROOT, Workflow
+from tests.conftest import ROOT
+from tests.fixtures.workflow import Workflow
 
 from sdss_photoz import config
-from sdss_photoz.plan import Means, plan
-from sdss_photoz.sample.selection import shard_shape
+from sdss_photoz.app.costs import Resources
+from sdss_photoz.app.plan import plan
+from sdss_photoz.config import document
+from sdss_photoz.sample.chunks import shard_shape
 
 READY = sorted((ROOT / "config").glob("*.yaml"))
 TILE, DR12 = (ROOT / "config" / f"sdss-{name}.yaml" for name in ("tile", "dr12"))
@@ -77,7 +80,7 @@ def test_no_chunk_of_the_papers_run_is_empty_whatever_the_cuts_leave():
 def test_the_tile_is_some_300_galaxies_and_one_to_two_gigabytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = config.load(TILE)
-    total = plan(settings, Means(cores=2, gpus=0, connections=4, mb_per_second=0.25, tflops=1.0))["total"]
+    total = plan(settings, Resources(cores=2, gpus=0, connections=4, mb_per_second=0.25, tflops=1.0))["total"]
     assert 250 <= total["galaxies"] <= 350
     assert 1e9 <= total["bytes_to_fetch"] <= 2e9
     assert total["wall_hours"] < 1
@@ -130,12 +133,12 @@ def test_two_cores_without_a_gpu_get_the_same_large_sky():
 def test_editors_accept_the_ready_runs():
     jsonschema = pytest.importorskip("jsonschema")
     for path in READY:
-        jsonschema.validate(yaml.safe_load(path.read_text()), config.json_schema())
+        jsonschema.validate(yaml.safe_load(path.read_text()), document.json_schema())
 
 
 def test_the_installed_command_of_a_header_answers(tmp_path):
     program = shutil.which("sdss-photoz")
-    words = [program] if program else ["python", "-m", "sdss_photoz.cli"]
+    words = [program] if program else ["python", "-m", "sdss_photoz.app.cli"]
     done = subprocess.run([*words, "plan", "--configfile", str(DR12)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "help@sdss.org" in done.stdout

@@ -96,16 +96,16 @@ def test_a_file_is_kept_whoever_removes_or_replaces_it(tmp_path, monkeypatch, li
     if not links:
         monkeypatch.setattr(os, "link", none)
     path = tmp_path / "table.csv"
-    files.keep(path)
-    assert not files.put_back(path)
+    files.back_up(path)
+    assert not files.restore(path)
     path.write_text("good")
-    files.keep(path)
+    files.back_up(path)
     path.unlink()
-    files.keep(path)  # of a run that was killed
-    assert files.put_back(path)
+    files.back_up(path)  # of a run that was killed
+    assert files.restore(path)
     assert path.read_text() == "good"
-    files.keep(path)
+    files.back_up(path)
     files.write_text(path, "better")
-    assert not files.put_back(path)
+    assert not files.restore(path)
     assert path.read_text() == "better"
     assert list(tmp_path.iterdir()) == [path]

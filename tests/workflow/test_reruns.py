@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.workflow.conftest import ROOT
+from tests.conftest import ROOT
 
 PARTS = ("Snakefile", "config.yaml", "workflow", "src", "profiles", "slurm", "envs", "config", "tests/tiny.yaml")
 

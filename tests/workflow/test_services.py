@@ -9,9 +9,8 @@ from collections import Counter
 import pandas as pd
 import pytest
 import yaml
-from tests.workflow.conftest import Workflow
-
-from sdss_photoz.embedded.server import ACCOUNT, Faults, Limits, Server
+from tests.fixtures.workflow import Workflow
+from tests.services.server import ACCOUNT, Faults, Limits, Server
 
 ANY = ["403", "429", "500", "502", "503", "html", "hang", "reset", "truncated"]  # of a call of any kind
 FRAMES = ["frame:flipped", "frame:404"]

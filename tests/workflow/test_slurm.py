@@ -13,9 +13,8 @@ import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
-from tests.conftest import skip
+from tests.conftest import ROOT, skip
 from tests.workflow import cluster
-from tests.workflow.conftest import ROOT
 
 PATIENCE = ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2", "--slurm-status-command", "squeue"]
 PATIENCE += ["--seconds-between-status-checks", "2"]

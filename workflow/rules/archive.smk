@@ -3,7 +3,7 @@
 SKY_PROCESSES = max(2, min(16, CONFIG.embedded.fields // 5))  # each simulates a field at a time
 
 
-# Simulate a sky and put it behind the archive's doors: a catalogue to query and frames in the archive's layout.
+# Simulate a sky in the archive's own form: a catalogue to query, and frames in the archive's layout.
 rule build_embedded_archive:
     output:
         catalog=f"{RUN}/archive/catalog.duckdb",
@@ -28,7 +28,7 @@ rule build_embedded_archive:
         "../scripts/build_embedded_archive.py"
 
 
-# Ask the archive for the galaxies of the sample, as the survey's tables have them.
+# Query the galaxies of the sample, as the survey's tables have them.
 rule query_galaxies:
     input:
         catalog=catalog,
@@ -46,7 +46,7 @@ rule query_galaxies:
         runtime=1500,
         archive_connections=1,
     params:
-        asked=asked_of_archive(but=["window_flist"]),
+        asked=asked_of_archive(but=["window_flist", "query"]) | OWN_QUERY,
         version=VERSION["archive"],
     message:
         "Querying galaxies"
@@ -54,7 +54,7 @@ rule query_galaxies:
         "../scripts/query_galaxies.py"
 
 
-# Ask the archive where each field lies on the sky.
+# Query where each field lies on the sky.
 rule query_fields:
     input:
         catalog=rules.build_embedded_archive.output.catalog if EMBEDDED else [],
@@ -72,7 +72,7 @@ rule query_fields:
         runtime=1500,
         archive_connections=1,
     params:
-        asked=asked_of_archive(),
+        asked=asked_of_archive(but=["query"]),
         version=VERSION["archive"],
     message:
         "Querying fields"
@@ -80,7 +80,7 @@ rule query_fields:
         "../scripts/query_fields.py"
 
 
-# Count the frames that the run needs, and refuse a large transfer that the archive's help desk was not told of.
+# Count the frames that the run needs, and refuse a large transfer unless the archive's help desk was told of it.
 rule plan_frames:
     input:
         galaxies=f"{RUN}/sample/galaxies.parquet",
@@ -98,6 +98,7 @@ rule plan_frames:
         mem_mb=4000,
         runtime=30,
     params:
+        **CONFIG.cubes.grid_params(),
         version=VERSION["archive"],
     message:
         "Counting frames"
@@ -105,7 +106,7 @@ rule plan_frames:
         "../scripts/plan_frames.py"
 
 
-# Have every frame that one chunk of galaxies needs at hand, whole, and list them.
+# Fetch the frames that one chunk of galaxies needs, and list them.
 rule download_frames:
     input:
         archive=rules.build_embedded_archive.output.frames if EMBEDDED else [],
@@ -127,6 +128,7 @@ rule download_frames:
         runtime=download_runtime,
         archive_connections=0 if CONFIG.frames_come_later else CONFIG.archive.connections,
     params:
+        **CONFIG.cubes.grid_params(),
         release=CONFIG.archive.release,
         version=VERSION["archive"],
     message:

@@ -16,9 +16,10 @@ from sdss_photoz import files
 from sdss_photoz.config import AT_PREDICTION, check, read_yaml, with_types
 from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.errors import UserError
-from sdss_photoz.frozen import read_plan, write_plan
-from sdss_photoz.training.demand import (
-    galaxies_of,
+from sdss_photoz.config.frozen import read_plan, write_plan
+from sdss_photoz.import_path import search_in
+from sdss_photoz.training.resources import (
+    count_galaxies,
     memory_to_predict,
     memory_to_train,
     minutes_to_predict,
@@ -39,12 +40,19 @@ VERSION = {
 }
 try:
     if workflow.is_main_process:
-        for file in workflow.configfiles:  # which Snakemake reads without a word about keys that stand twice
+        for file in workflow.configfiles:  # Snakemake does not report duplicate keys
             read_yaml(file)
+        search_in([Path(file).parent for file in workflow.configfiles])
         update_config(config, with_types(workflow.config_settings.config))
         CONFIG = check(config)
-    else:  # a job on another node: what was planned, whatever the configuration says by now
+        OWN_QUERY = {}
+        if CONFIG.archive.query is not None:
+            from sdss_photoz.archive.own_query import check_own_query  # reads SQL, which takes a package
+
+            OWN_QUERY = {"query": check_own_query(CONFIG)}  # the file's SHA-256
+    else:  # a job of a cluster: the planned configuration, even if its file has changed since
         CONFIG = read_plan(VERSION)
+        OWN_QUERY = {}  # no job of a cluster asks the archive for its tables
         config.clear()
         config.update(CONFIG.model_dump(mode="json"))
 except UserError as error:
@@ -52,6 +60,7 @@ except UserError as error:
 
 
 RUN = str(CONFIG.folder)
+SOURCES = CONFIG.sources()  # as they are now: an edit during the run waits for the next one
 GALAXIES = f"{RUN}/sample/galaxies.parquet"
 CHUNKS = range(CONFIG.sample.chunks)
 EMBEDDED = CONFIG.archive.service == "embedded"
@@ -87,18 +96,18 @@ def tracked_outputs():
 
 
 def refuse_unrecorded():
-    """Refuse finished files of which Snakemake has no record: with which settings and VERSION were they made?"""
+    """Refuse finished files without a record of Snakemake: their settings and VERSION are unknown."""
     if not workflow.is_main_process or workflow.executor_plugin is None:
-        return  # a job, or a command that runs nothing
+        return  # a job, or a command that runs no job
     if workflow.touch or workflow.dag_settings.forceall:
-        return  # all are accepted as they are, or made again
-    there = [path for path in tracked_outputs() if os.path.exists(path)]
-    unrecorded = [path for path in there if workflow.persistence.metadata(IOFile(path)) is None]
-    cut_off = workflow.persistence._filter_incomplete_keys(unrecorded)  # Snakemake makes these again by itself
+        return  # all are accepted, or made again
+    existing = [path for path in tracked_outputs() if os.path.exists(path)]
+    unrecorded = [path for path in existing if workflow.persistence.metadata(IOFile(path)) is None]
+    cut_off = workflow.persistence._filter_incomplete_keys(unrecorded)  # Snakemake makes these again
     unrecorded = [path for path in unrecorded if path not in cut_off]
     if unrecorded:
         raise SystemExit(
-            f"Snakemake has no record of how {len(unrecorded):,} of {len(there):,} files of {RUN} were made, for example "
+            f"Snakemake has no record of how {len(unrecorded):,} of {len(existing):,} files of {RUN} were made, for example "
             f"{unrecorded[0]}, so it cannot tell whether they are still right: copy the folder .snakemake too, from "
             "where they were made; or accept all files as they are with --touch --forceall; or make all again with "
             "--forceall; or remove the files."
@@ -106,19 +115,19 @@ def refuse_unrecorded():
 
 
 def catalog(wildcards):
-    """The embedded archive's catalogue. Every run passes here, with its records at hand, before any job starts."""
+    """The embedded archive's catalogue. Also refuses unrecorded files: every run calls this before its first job."""
     refuse_unrecorded()
     return rules.build_embedded_archive.output.catalog if EMBEDDED else []
 
 
 def asked_of_archive(but=()):
-    """All that decides what a query asks of the archive, but the keys that it does not use."""
+    """The keys that determine the result of a query, except those in `but`."""
     box = {} if CONFIG.region is None else {"box": CONFIG.region.model_dump(mode="json")}
     return {key: value for key, value in CONFIG.archive.params().items() if key not in but} | box
 
 
 def stacked():
-    """How frames that overlap are stacked: the keys that differ from their defaults."""
+    """The keys of stacking that differ from their defaults."""
     return {key: value for key, value in CONFIG.cubes.params().items() if key in ("stack", "overlap_rows")}
 
 
@@ -128,38 +137,42 @@ def download_runtime(wildcards, attempt):
 
 
 def cubes_runtime(wildcards, threads, attempt):
-    """Minutes for the cubes of a chunk: a function of the frames in its manifest."""
+    """Minutes for the cubes of a chunk, by the number of its frames."""
     frames = frames_of_chunk(f"{RUN}/archive/plan.json", wildcards.chunk)
     return minutes_to_cut(frames, threads, attempt, CONFIG.frames_come_later)
 
 
 def trial_folds(wildcards):
-    """Folds, regions and all else that deals the galaxies of one trial."""
-    folds = CONFIG.trials[wildcards.trial].folds
+    """Settings of a trial's folds, the regions that they name, and its condition if there is one."""
+    trial = CONFIG.trials[wildcards.trial]
+    folds, condition = trial.folds, {} if trial.where is None else {"where": trial.where}
     names = {region.removeprefix("not ") for region in (folds.train_in, folds.test_in) if region is not None}
     regions = {name: CONFIG.regions[name].from_zero() for name in sorted(names)}
-    return {"folds": folds.params(), "regions": regions}
+    return {"folds": folds.params(), "regions": regions} | condition
 
 
 def trial_prediction(wildcards):
-    """The training block as it holds for one trial, and what makes the trial a negative control."""
-    trial = CONFIG.trials[wildcards.trial].params()
-    return CONFIG.trial_training(wildcards.trial).params() | {key: trial[key] for key in ("control",) if key in trial}
+    """The training settings of one trial, the digest of its own network, and its key `control` if it has one."""
+    trial, training = CONFIG.trials[wildcards.trial].params(), CONFIG.trial_training(wildcards.trial)
+    source = {"source": SOURCES[training.network]} if training.network in SOURCES else {}
+    return training.params() | source | {key: trial[key] for key in ("control",) if key in trial}
 
 
 def trial_training(wildcards):
-    """As `trial_prediction`, without what changes predictions alone."""
+    """As `trial_prediction`, without the keys that change only predictions."""
     return {key: value for key, value in trial_prediction(wildcards).items() if key not in AT_PREDICTION}
 
 
 def training_memory(wildcards, attempt):
     """Memory (MB) for one training."""
-    return memory_to_train(galaxies_of(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt)
+    return memory_to_train(count_galaxies(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt, CONFIG.cubes.grid)
 
 
 def training_runtime(wildcards, attempt):
     """Minutes for one training."""
-    return minutes_to_train(galaxies_of(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt)
+    return minutes_to_train(
+        count_galaxies(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt, CONFIG.cubes.grid
+    )
 
 
 def ensemble(trial):
@@ -169,16 +182,16 @@ def ensemble(trial):
 
 def prediction_memory(wildcards, attempt):
     """Memory (MB) for the predictions of one fold."""
-    return memory_to_predict(galaxies_of(GALAXIES), *ensemble(wildcards.trial), attempt)
+    return memory_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid)
 
 
 def prediction_runtime(wildcards, attempt):
     """Minutes for the predictions of one fold."""
-    return minutes_to_predict(galaxies_of(GALAXIES), *ensemble(wildcards.trial), attempt)
+    return minutes_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid)
 
 
 def trial_threads(wildcards):
-    """Threads of CPU training, which enter the result: Snakemake grants at most its cores."""
+    """Threads of CPU training, on which the result depends; Snakemake grants at most its cores."""
     return CONFIG.trial_training(wildcards.trial).cpu_threads
 
 
@@ -219,5 +232,7 @@ def histories(wildcards):
 
 
 def all_shards(wildcards):
-    """All chunks of the store: a function, for Snakemake hashes a list of inputs once for each of its files."""
-    return [rules.make_cubes.output.flux.format(chunk=chunk) for chunk in CHUNKS]  # depth and quality come with them
+    """All flux shards. A function, because Snakemake hashes a list of inputs once for each of its files."""
+    return [
+        rules.make_cubes.output.flux.format(chunk=chunk) for chunk in CHUNKS
+    ]  # depth and quality are of the same jobs

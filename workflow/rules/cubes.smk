@@ -1,9 +1,9 @@
-# Stage cubes: 64 x 64 x 5 images, one Zarr shard a chunk.
+# Stage cubes: images of each galaxy in each band, one Zarr shard a chunk.
 
 COORDINATES = ("object_id", "ra", "dec", "band")
 
 
-# Lay out the store: its arrays and coordinates, without a single shard. Whatever changes them changes the group too.
+# Create the store: its arrays and coordinates, without shards. Any change of them also changes the group's file.
 rule create_store:
     input:
         galaxies=rules.select_galaxies.output.galaxies,
@@ -22,6 +22,7 @@ rule create_store:
         mem_mb=2000,
         runtime=10,
     params:
+        **CONFIG.cubes.grid_params(),
         chunks=CONFIG.sample.chunks,
         precision=CONFIG.cubes.precision,
         version=VERSION["cubes"],

@@ -1,7 +1,7 @@
 # Stage evaluation: distributions, scores with their errors, and the baselines.
 
 
-# Score one trial beside the archive's redshifts and local-linear regression on the same galaxies.
+# Score one trial, and on the same galaxies the archive's redshifts and local-linear regression.
 rule evaluate_trial:
     input:
         galaxies=rules.select_galaxies.output.galaxies,

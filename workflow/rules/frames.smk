@@ -24,6 +24,7 @@ rule make_cubes:
         runtime=cubes_runtime,
         archive_connections=CONFIG.archive.connections if CONFIG.frames_come_later else 0,
     params:
+        **CONFIG.cubes.grid_params(),
         release=CONFIG.archive.release,
         stacked=stacked(),
         version=VERSION["cubes"],

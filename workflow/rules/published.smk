@@ -3,7 +3,7 @@
 from sdss_photoz.cubes.npz import identity
 
 try:
-    PUBLISHED_IDENTITY = identity(CONFIG.cubes.published)  # a parameter: another file of the same name is read again
+    PUBLISHED_IDENTITY = identity(CONFIG.cubes.published)  # a parameter, so that a replaced file is read again
 except UserError as error:
     raise SystemExit(f"Configuration: cubes.published: {error}") from None
 
@@ -12,7 +12,7 @@ localrules:
     compare_labels,
 
 
-# Read the published file once: check it, and have its cubes where they can be read by rows.
+# Check the published file, and convert its cubes to a file that can be read by rows.
 rule read_published:
     output:
         published=f"{RUN}/archive/published.parquet",
@@ -37,7 +37,7 @@ rule read_published:
         "../scripts/read_published.py"
 
 
-# List the labels of the published cubes that are not the archive's values.
+# List the labels of the published cubes that differ from the archive's values.
 rule compare_labels:
     input:
         galaxies=rules.query_galaxies.output.galaxies,

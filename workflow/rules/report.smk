@@ -1,13 +1,13 @@
-# Stage report: one page that shows what came out.
+# Stage report: a page of results.
 
 
 FLOOR = Path(workflow.basedir) / "config" / "embedded-large.floor.json"
-WIDE = not PUBLISHED and not CONFIG.frames_come_later  # else there are no frames to look around in
+WIDE = not PUBLISHED and not CONFIG.frames_come_later  # else there are no frames to cut wide images from
 
 
 if WIDE:
 
-    # Draw a few galaxies in their surroundings, from the archive's frames.
+    # Draw wide images of a few galaxies from the archive's frames.
     rule draw_context:
         input:
             galaxies=rules.select_galaxies.output.galaxies,
@@ -26,6 +26,7 @@ if WIDE:
             mem_mb=2000,
             runtime=10,
         params:
+            **CONFIG.cubes.grid_params(),
             release=CONFIG.archive.release,
             version=VERSION["report"],
         message:

@@ -1,7 +1,7 @@
 # Stage sample: which galaxies, in which order, in which fold.
 
 
-# Keep each galaxy once, order them along the sky, cut the order into chunks.
+# Select each galaxy once, order them along the sky, split them into chunks.
 rule select_galaxies:
     input:
         galaxies=rules.query_galaxies.output.galaxies,
@@ -20,7 +20,7 @@ rule select_galaxies:
         mem_mb=4000,
         runtime=30,
     params:
-        settings=CONFIG.sample.params(),
+        settings=CONFIG.sample.params() | ({"others": True} if CONFIG.archive.query else {}),
         version=VERSION["sample"],
     message:
         "Selecting galaxies"
@@ -28,7 +28,7 @@ rule select_galaxies:
         "../scripts/select_galaxies.py"
 
 
-# Deal the galaxies of one trial into training, validation and test parts.
+# Assign the galaxies of one trial to training, validation and test parts.
 rule assign_folds:
     input:
         galaxies=rules.select_galaxies.output.galaxies,

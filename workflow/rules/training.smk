@@ -1,4 +1,4 @@
-# Stage training: a network per trial, fold and member, and what it predicts.
+# Stage training: a network per trial, fold and member, and its predictions.
 
 
 # Train one member of the ensemble of one fold.

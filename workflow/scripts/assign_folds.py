@@ -1,4 +1,4 @@
-"""Deal the galaxies of one trial into training, validation and test parts."""
+"""Assign the galaxies of one trial to training, validation and test parts."""
 
 import pandas as pd
 
@@ -10,6 +10,10 @@ from sdss_photoz.stage import stage
 with stage(snakemake):
     regions = {name: Region(**box) for name, box in snakemake.params.settings["regions"].items()}
     folds = assign_folds(
-        pd.read_parquet(snakemake.input.galaxies), Folds(**snakemake.params.settings["folds"]), regions
+        pd.read_parquet(snakemake.input.galaxies),
+        Folds(**snakemake.params.settings["folds"]),
+        regions,
+        snakemake.params.settings.get("where"),
+        f"trials.{snakemake.wildcards.trial}.where",
     )
     write_parquet(snakemake.output.folds, folds)

@@ -5,12 +5,12 @@ import sys
 import pandas as pd
 
 from sdss_photoz.files import write_csv
-from sdss_photoz.sample.published import difference_counts, differing_labels, without_row
+from sdss_photoz.sample.paper_labels import cubes_without_row, difference_counts, differing_labels
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
     galaxies, published = pd.read_parquet(snakemake.input.galaxies), pd.read_parquet(snakemake.input.published)
-    labels, lacking = differing_labels(galaxies, published), without_row(galaxies["specObjID"], published)
+    labels, lacking = differing_labels(galaxies, published), cubes_without_row(galaxies["specObjID"], published)
     if len(lacking):
         print(
             f"warning: {len(lacking):,} good cubes of the published file have no row in the archive's "

@@ -1,10 +1,11 @@
-"""Lay out the store of cubes with its coordinates, without a single shard."""
+"""Create the store of cubes with its coordinates, without shards."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from sdss_photoz.cubes.store import create_store
+from sdss_photoz.config import check
+from sdss_photoz.cubes.layout import create_store
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
@@ -13,5 +14,6 @@ with stage(snakemake):
         pd.read_parquet(snakemake.input.galaxies, columns=["object_id", "ra", "dec"]),
         snakemake.params.chunks,
         precision=snakemake.params.precision,
+        grid=check(snakemake.config).cubes.grid,
         quality="../cubes/quality-{chunk}.parquet",
     )

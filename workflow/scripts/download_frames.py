@@ -1,21 +1,22 @@
-"""Have every frame that one chunk of galaxies needs at hand, whole, and list them."""
+"""Fetch the frames that one chunk of galaxies needs, and list them."""
 
 import pandas as pd
 
-from sdss_photoz.archive.frames import later, manifest
 from sdss_photoz.config import check
 from sdss_photoz.files import write_parquet
-from sdss_photoz.sample.footprint import fields_near, overlapping_frames
+from sdss_photoz.frames.footprint import fields_near, overlapping_frames
+from sdss_photoz.frames.mirror import deferred_manifest, manifest
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
     config = check(snakemake.config)
     chunk = int(snakemake.wildcards.chunk)
     galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
+    grid = config.cubes.grid
     ra, dec = galaxies["ra"], galaxies["dec"]
-    overlaps = overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec))
+    overlaps = overlapping_frames(ra, dec, fields_near(snakemake.input.fields, ra, dec, grid=grid), grid)
     if config.frames_come_later:
-        table = later(overlaps, snakemake.params.release)
+        table = deferred_manifest(overlaps, snakemake.params.release)
     else:
         table = manifest(
             overlaps,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sdss_photoz.archive.frames import archive_folder
 from sdss_photoz.config import check
-from sdss_photoz.report.context import write_context
+from sdss_photoz.frames.mirror import archive_folder
+from sdss_photoz.report.sections.context import write_context
 from sdss_photoz.stage import stage
 
 with stage(snakemake):
@@ -18,4 +18,5 @@ with stage(snakemake):
         manifests=snakemake.input.manifests,
         folder=archive_folder(config.sas) or config.mirror,
         release=snakemake.params.release,
+        cubes=config.cubes.grid,
     )

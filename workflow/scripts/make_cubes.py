@@ -7,18 +7,19 @@ import pandas as pd
 from sdss_photoz.config import check
 from sdss_photoz.cubes.make import make_chunk
 from sdss_photoz.files import write_parquet
-from sdss_photoz.sample.footprint import CONDITIONS, fields_near, overlapping_frames
+from sdss_photoz.frames.footprint import fields_near, overlapping_frames
 from sdss_photoz.stage import stage
+from sdss_photoz.surveys.great_circle import CONDITIONS
 
 with stage(snakemake):
     config = check(snakemake.config)
     chunk = int(snakemake.wildcards.chunk)
     galaxies = pd.read_parquet(snakemake.input.galaxies, filters=[("chunk", "==", chunk)])
     ra, dec = galaxies["ra"], galaxies["dec"]
-    fields = fields_near(snakemake.input.fields, ra, dec, CONDITIONS)
+    fields = fields_near(snakemake.input.fields, ra, dec, CONDITIONS, config.cubes.grid)
     quality = make_chunk(
         galaxies,
-        overlapping_frames(ra, dec, fields),
+        overlapping_frames(ra, dec, fields, config.cubes.grid),
         pd.read_parquet(snakemake.input.manifest),
         Path(snakemake.input.store).parent,
         chunk,

@@ -20,4 +20,5 @@ with stage(snakemake):
         list(snakemake.input.models),
         snakemake.output.pdfs,
         config.trials[trial].control,
+        config.cubes.grid,
     )

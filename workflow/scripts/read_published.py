@@ -1,4 +1,4 @@
-"""Read the published cubes once: check them, and have them where they can be read by rows."""
+"""Check the published cubes, and convert them to a file that can be read by rows."""
 
 from pathlib import Path
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from sdss_photoz.config import check
 from sdss_photoz.evaluation.floor import read_floor
-from sdss_photoz.report.page import TrialFiles, write_report
+from sdss_photoz.report.page import write_report
+from sdss_photoz.report.section import TrialFiles
 from sdss_photoz.stage import stage
 
 with stage(snakemake):

@@ -24,4 +24,5 @@ with stage(snakemake):
         scratch=config.folder / "training" / ".scratch",
         scalars=config.folder / "logs" / "tensorboard" / trial / f"fold-{fold}" / f"member-{member}",
         control=config.trials[trial].control,
+        grid=config.cubes.grid,
     )

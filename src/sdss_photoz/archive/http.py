@@ -1,7 +1,7 @@
-"""HTTP with patience: what every client of the archive shares."""
+"""HTTP requests with retries and a rate limit, shared by all clients of the archive."""
 
 import email.utils
-import sys
+import logging
 import threading
 import time
 from pathlib import Path
@@ -14,30 +14,39 @@ import urllib3
 
 from sdss_photoz import __version__
 from sdss_photoz.errors import UserError
-from sdss_photoz.locks import alone
+from sdss_photoz.locks import exclusive
 
 CONNECT_SECONDS = 20
-LONGEST_PAUSE = 300  # seconds
-LARGEST_ANSWER = 2_000_000_000  # bytes of a table: half a million rows of the widest query are 0.5 GB
-PIECE = 1 << 20  # bytes
-MOST_REDIRECTS = 5
-PASSING = frozenset({403, 408, 425, 429})  # and 5xx: 403 is what a service's guard says to whom it throttles
-PAGE = "a web page (blocked or throttled?)"
+MAX_WAIT = 300  # seconds between two attempts
+MAX_BODY_BYTES = 2_000_000_000  # of a table: half a million rows of the widest query have 0.5 GB
+CHUNK_BYTES = 1 << 20
+MAX_REDIRECTS = 5
+TRANSIENT_STATUSES = frozenset({403, 408, 425, 429})  # besides 5xx; firewalls answer 403 to clients that they throttle
+WEB_PAGE = "a web page (blocked or throttled?)"
 
-_SILENCE = urllib3.exceptions.ReadTimeoutError  # in mid-body requests calls it a ConnectionError
-_threads = threading.local()
+_log = logging.getLogger(__name__)
+_ReadTimeoutError = urllib3.exceptions.ReadTimeoutError  # in a body, requests raises it as a ConnectionError
+_local = threading.local()
 
 
-class Faltering(Exception):
-    """A request failed in a way that another one may mend; `pause` is what the server asked for (seconds)."""
+class TransientError(Exception):
+    """A request failed, but a retry may succeed.
 
-    def __init__(self, reason: str, pause: float = 0.0):
-        self.pause = pause
+    Parameters
+    ----------
+    reason : str
+        What failed, in a few words.
+    retry_after : float
+        Seconds that the server asked to wait.
+    """
+
+    def __init__(self, reason: str, retry_after: float = 0.0):
+        self.retry_after = retry_after
         super().__init__(reason)
 
 
-class Answer(NamedTuple):
-    """What came back: HTTP status, headers, the body or its beginning, and the status in words."""
+class Response(NamedTuple):
+    """A response: HTTP status, headers, the body or its beginning, and the reason phrase."""
 
     status: int
     headers: requests.structures.CaseInsensitiveDict
@@ -46,60 +55,56 @@ class Answer(NamedTuple):
 
 
 def session() -> requests.Session:
-    """A session for each thread, so that connections are used again."""
-    if not hasattr(_threads, "session"):
-        _threads.session = requests.Session()
-        _threads.session.max_redirects = MOST_REDIRECTS
-        _threads.session.headers.update({"User-Agent": f"sdss-photoz/{__version__}", "Accept-Encoding": "identity"})
-    return _threads.session
+    """The session of this thread: connections are reused."""
+    if not hasattr(_local, "session"):
+        _local.session = requests.Session()
+        _local.session.max_redirects = MAX_REDIRECTS
+        _local.session.headers.update({"User-Agent": f"sdss-photoz/{__version__}", "Accept-Encoding": "identity"})
+    return _local.session
 
 
-def patient(archive, label: str) -> tenacity.Retrying:
-    """Retries of anything that raises `Faltering` or an error of requests.
+def retrying(archive, label: str) -> tenacity.Retrying:
+    """Retry a function that raises `TransientError` or an error of requests.
 
-    Pauses grow from half a second to five minutes, are drawn at random so that many jobs do not come back at once, and
-    are never shorter than the server asked for; each is told on stderr.
+    Waits grow exponentially from half a second to five minutes, with random jitter, and are never shorter than the
+    server asks for. Each is logged.
 
     Parameters
     ----------
     archive : config.Archive
-        Its `patience_minutes` ends the retries: the last error is raised then.
+        After its `patience_minutes` the last error is raised.
     label : str
-        What is asked for, as it is told.
+        What is requested, for the log.
     """
 
-    def tell(state):
+    def log_retry(state):
         error = state.outcome.exception()
-        print(f"{label}: {explain(error)}; asked again in {state.next_action.sleep:.1f} s", file=sys.stderr)
+        _log.warning("%s: %s; asked again in %.1f s", label, describe_error(error), state.next_action.sleep)
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
+        retry=tenacity.retry_if_exception(_is_retryable),
         wait=_wait,
         stop=tenacity.stop_after_delay(60 * archive.patience_minutes),
-        before_sleep=tell,
+        before_sleep=log_retry,
         reraise=True,
     )
 
 
-def _may_pass(error) -> bool:
-    """Whether asking again may help.
-
-    Lost connections, silence and what `passes` says: yes; an address, or a redirect, that is none, a ValueError of
-    requests: no.
-    """
-    return isinstance(error, Faltering | requests.RequestException) and not isinstance(error, ValueError)
+def _is_retryable(error) -> bool:
+    """Whether a retry may succeed: not after an invalid address or redirect, which requests raises as ValueError."""
+    return isinstance(error, TransientError | requests.RequestException) and not isinstance(error, ValueError)
 
 
-_growing = tenacity.wait_exponential(0.5, max=LONGEST_PAUSE) + tenacity.wait_random(0, 0.5)
+_backoff = tenacity.wait_exponential(0.5, max=MAX_WAIT) + tenacity.wait_random(0, 0.5)
 
 
 def _wait(state):
-    return max(_growing(state), getattr(state.outcome.exception(), "pause", 0.0))
+    return max(_backoff(state), getattr(state.outcome.exception(), "retry_after", 0.0))
 
 
-def explain(error: Exception) -> str:
-    """A few words for an error of requests or a `Faltering`; they hold no header, so no credential."""
-    if isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), _SILENCE):
+def describe_error(error: Exception) -> str:
+    """Describe an error of requests, or a `TransientError`, in a few words without headers, which hold credentials."""
+    if isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), _ReadTimeoutError):
         return "no answer in time"
     if isinstance(error, requests.exceptions.SSLError):
         return "no secure connection: is its certificate trusted here?"
@@ -112,28 +117,25 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def passes(status: int) -> bool:
-    """Whether a status is one of a failure that passes, at every door of the archive."""
-    return status in PASSING or status >= 500
+def is_transient(status: int) -> bool:
+    """Whether a request with this HTTP status is retried."""
+    return status in TRANSIENT_STATUSES or status >= 500
 
 
-def is_page(body: bytes) -> bool:
-    """Whether a body is a web page, or its beginning: no answer of a service of tables, nor a frame."""
+def is_web_page(body: bytes) -> bool:
+    """Whether a body begins as a web page does, and so is neither a table nor a frame."""
     return body.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
 
 
-def check_status(answer: Answer, said: str = "") -> None:
-    """Raise `Faltering` for a status that passes, with the pause of Retry-After.
-
-    What the server `said` in its body is told too, and that it is a web page.
-    """
-    if passes(answer.status):
-        words = f"HTTP {answer.status} {answer.reason}" + (f", {PAGE}" if is_page(answer.body) else "")
-        raise Faltering(words + (f": {said}" if said else ""), retry_after(answer.headers))
+def check_status(response: Response, message: str = "") -> None:
+    """Raise `TransientError` for a transient status, with the server's `message` and its Retry-After."""
+    if is_transient(response.status):
+        reason = f"HTTP {response.status} {response.reason}" + (f", {WEB_PAGE}" if is_web_page(response.body) else "")
+        raise TransientError(reason + (f": {message}" if message else ""), retry_after(response.headers))
 
 
 def retry_after(headers) -> float:
-    """Seconds that the header Retry-After asks for, given in seconds or as a date; at most the longest pause."""
+    """Seconds of the header Retry-After, which holds seconds or a date; 0 without it, at most `MAX_WAIT`."""
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():
         seconds = float(text)
@@ -142,88 +144,88 @@ def retry_after(headers) -> float:
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, TypeError):
             seconds = 0.0
-    return min(max(seconds, 0.0), LONGEST_PAUSE)
+    return min(max(seconds, 0.0), MAX_WAIT)
 
 
-def insist(attempt, url: str, archive, label: str):
-    """Call a function until it raises neither `Faltering` nor an error of requests; give what it returns.
+def with_retries(attempt, url: str, archive, label: str):
+    """Return the result of `attempt`, retrying it (see `retrying`) until `archive.patience_minutes` are over.
 
     Parameters
     ----------
     attempt : callable
-        Takes nothing, and asks once.
+        Sends one request; takes no arguments.
     url : str
-        What is asked.
+        Address of the request.
     archive : config.Archive
-        Its `patience_minutes` ends the attempts.
+        Its `patience_minutes` limits the retries.
     label : str
-        What is asked for, as retries tell it.
+        What is requested, for the log.
 
     Raises
     ------
     UserError
-        Where patience ends: it names the host and the last failure, and has no other error behind it, for that one
-        would hold the request with its headers.
+        After the last attempt, with the host and the last failure. It has no ``__context__``, which would hold the
+        request with its headers.
     """
     try:
-        return patient(archive, label)(attempt)
+        return retrying(archive, label)(attempt)
     except ValueError as error:
         if not isinstance(error, requests.RequestException):
             raise
         sentence = f"{label}: {url} is no address to ask: set the key of the archive block that gives it."
-    except (Faltering, requests.RequestException) as error:
+    except (TransientError, requests.RequestException) as error:
         sentence = (
             f"{label}: {urlsplit(url).netloc} did not answer in {archive.patience_minutes:g} minutes "
-            f"({explain(error)}): see that it can be reached and run again; what came is kept."
+            f"({describe_error(error)}): see that it can be reached and run again; what came is kept."
         )
     raise UserError(sentence)
 
 
-def once(method: str, url: str, archive, **options) -> Answer:
-    """Ask a single time, and read the whole answer, whatever its status.
+def request(method: str, url: str, archive, **options) -> Response:
+    """Send one request and read the whole response, whatever its status.
 
     Parameters
     ----------
     method, url, **options
-        As for `requests.Session.request`; redirects are not followed, for credentials stand in headers.
+        As for `requests.Session.request`. Redirects are not followed: headers hold credentials.
     archive : config.Archive
-        Its `timeout_seconds` ends a silence.
+        Its `timeout_seconds` limits the wait for each part of the response.
 
     Raises
     ------
     requests.RequestException
-        Where no answer comes, or it breaks off.
+        If there is no response, or it is cut off.
     UserError
-        Where it is larger than any table.
+        If it is larger than `MAX_BODY_BYTES`.
     """
     timeout = (min(CONNECT_SECONDS, archive.timeout_seconds), archive.timeout_seconds)
     with session().request(method, url, stream=True, timeout=timeout, allow_redirects=False, **options) as response:
         body = bytearray()
-        for piece in response.iter_content(PIECE):
+        for piece in response.iter_content(CHUNK_BYTES):
             body += piece
-            if len(body) > LARGEST_ANSWER:
-                raise UserError(f"{urlsplit(url).netloc} sent more than {LARGEST_ANSWER:,} bytes: it is no table.")
-        return Answer(response.status_code, response.headers, bytes(body), response.reason)
+            if len(body) > MAX_BODY_BYTES:
+                raise UserError(f"{urlsplit(url).netloc} sent more than {MAX_BODY_BYTES:,} bytes: it is no table.")
+        return Response(response.status_code, response.headers, bytes(body), response.reason)
 
 
-class Pace:
-    """Requests a minute, kept by all processes that share a folder.
+class RateLimiter:
+    """Limits the requests per minute of all processes that share a folder.
 
     Parameters
     ----------
     folder : str or Path
-        Where the time of the last request is kept.
+        Folder of the file whose modification time is that of the last request.
     per_minute : float
-        Largest number of requests a minute.
+        Largest number of requests per minute.
     """
 
     def __init__(self, folder, per_minute: float):
         self._file, self._interval = Path(folder) / ".last-request", 60 / per_minute
 
     def wait(self) -> None:
-        """Return when the next request may be sent."""
+        """Wait until the next request may be sent."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with alone(self._file.with_name(".last-request.lease")):
+        with exclusive(self._file.with_name(".last-request.lease")):
             last = self._file.stat().st_mtime if self._file.exists() else 0.0
             time.sleep(min(max(0.0, last + self._interval - time.time()), self._interval))
             self._file.touch()

@@ -1,26 +1,26 @@
-"""CasJobs at SciServer: the account, and the calls of its REST service.
+"""The REST service of CasJobs at SciServer.
 
-Paths, headers and replies are those of SciScript-Python, SciServer's own client
+Paths, headers and responses are those of SciScript-Python, SciServer's own client
 (https://github.com/sciserver/SciScript-Python, ``CasJobs.py`` and ``Authentication.py``).
 """
 
 import json
-import os
 import re
-import sys
 from typing import NamedTuple
 
+import pandas as pd
 import requests
 
 from sdss_photoz.archive import http
-from sdss_photoz.archive.http import Faltering
-from sdss_photoz.archive.question import read_answer
+from sdss_photoz.archive.account import Account
+from sdss_photoz.archive.http import TransientError
+from sdss_photoz.archive.query import read_result
 from sdss_photoz.errors import UserError
 
-STATES = ("ready", "started", "canceling", "canceled", "failed", "finished")  # by the number that CasJobs gives
+STATES = ("ready", "started", "canceling", "canceled", "failed", "finished")  # by their codes in CasJobs
 READY, STARTED, CANCELING, CANCELED, FAILED, FINISHED = range(6)
-RENEWALS = 2  # log-ins for one call: a token may expire just as it comes, but not again and again
-SAID = re.compile(  # what SQL Server says of a statement: asking again cannot help, whatever the HTTP status
+MAX_RENEWALS = 2  # log-ins for one request: a new token may have expired already, but not repeatedly
+SQL_ERROR = re.compile(  # messages of SQL Server after which a retry cannot succeed, whatever the HTTP status
     r"Invalid (object|column) name|already an object named|Cannot drop the table|Incorrect syntax|could not be bound",
     re.IGNORECASE,
 )
@@ -31,33 +31,33 @@ _BAD_TOKEN = re.compile(
 )
 
 
-class Refused(Exception):
-    """CasJobs answered, and the answer is no."""
+class RequestRefused(Exception):
+    """CasJobs refused a request."""
 
     def __init__(self, label: str, status: int, message: str):
         self.label, self.status, self.message = label, status, message
         super().__init__(f"{label}: HTTP {status}: {message}")
 
 
-class Unanswered(Exception):
-    """A job was sent, and nobody can tell whether CasJobs took it."""
+class SubmissionUnknown(Exception):
+    """A job was submitted, but it is unknown whether CasJobs accepted it."""
 
 
 class Status(NamedTuple):
-    """What CasJobs says of a job.
+    """The status of a job.
 
     Attributes
     ----------
     code : int
         `READY` … `FINISHED`.
     rows : int or None
-        Rows of its table, where it is finished.
+        Rows of its table, if it is finished.
     message : str
-        The server's words.
+        The server's message.
     table : str
-        The table that it made; empty where it made none.
+        The table that it created; empty if there is none.
     submitted, started, ended : str
-        Times of the server's clock (ISO 8601); empty where there is none yet.
+        Times of the server's clock (ISO 8601); empty if not yet.
     """
 
     code: int
@@ -69,119 +69,32 @@ class Status(NamedTuple):
     ended: str
 
 
-class Account:
-    """Who asks: SCISERVER_TOKEN, or SCISERVER_USER and SCISERVER_PASSWORD, from the environment.
-
-    Parameters
-    ----------
-    archive : config.Archive
-        `login` is where tokens are given.
-    environment : mapping, optional
-        The environment; that of the process by default.
-
-    Raises
-    ------
-    UserError
-        Where nothing is set, half of it, or no such token can be.
-    """
-
-    def __init__(self, archive, environment=os.environ):
-        self._archive = archive
-        self._token = environment.get("SCISERVER_TOKEN", "").strip()
-        self._user = environment.get("SCISERVER_USER", "").strip()
-        self._password = environment.get("SCISERVER_PASSWORD", "")
-        if not (self._token or self._user or self._password):
-            raise UserError(
-                "archive.service is casjobs, which needs an account at SciServer, but the environment has none: set "
-                "SCISERVER_TOKEN, or SCISERVER_USER and SCISERVER_PASSWORD, or set archive.service: skyserver, which "
-                "needs no account."
-            )
-        if not self._token and not (self._user and self._password):
-            given, missing = ("USER", "PASSWORD") if self._user else ("PASSWORD", "USER")
-            raise UserError(f"SCISERVER_{given} is set, but SCISERVER_{missing} is not: set both, or SCISERVER_TOKEN.")
-        if self._token and not _is_token(self._token):
-            raise UserError("SCISERVER_TOKEN holds blanks or characters that no token has: copy it once more.")
-
-    def __repr__(self):
-        return "Account(…)"  # no credential is ever printed
-
-    def token(self) -> str:
-        """The token that a call carries."""
-        if not self._token:
-            self.renew()
-        return self._token
-
-    def renew(self) -> None:
-        """Log in for a new token.
-
-        Raises
-        ------
-        UserError
-            Where user and password are not known, or are refused.
-        """
-        if not (self._user and self._password):
-            raise UserError(
-                "SciServer refuses the token of SCISERVER_TOKEN, which is wrong or has expired: set a new one, or "
-                "SCISERVER_USER and SCISERVER_PASSWORD, and run again; what came is kept."
-            )
-        user = {"name": self._user, "password": self._password}
-        question = {"auth": {"identity": {"password": {"user": user}}}}
-        url = self._archive.login
-
-        def attempt():
-            answer = http.once("POST", url, self._archive, json=question)
-            if answer.status != 403 or http.is_page(answer.body):  # the service's own 403 is of a wrong password
-                http.check_status(answer)
-            token = answer.headers.get("X-Subject-Token", "").strip()
-            if answer.status < 300 and not _is_token(token):
-                raise Faltering("an answer without a token")
-            return answer.status, token
-
-        status, token = http.insist(attempt, url, self._archive, "log in to SciServer")
-        if status in (400, 401, 403):
-            raise UserError(
-                "SciServer refuses the user and password of SCISERVER_USER and SCISERVER_PASSWORD: check that "
-                "https://apps.sciserver.org takes them."
-            )
-        if status >= 300:
-            raise UserError(f"{url} answered a log-in with HTTP {status}: check archive.login.")
-        self._token = token
-        print("logged in to SciServer", file=sys.stderr)
-
-    def hide(self, text: str) -> str:
-        """A text of the server without the token that it may repeat."""
-        return text.replace(self._token, "…") if self._token else text
-
-
-def _is_token(text):
-    return re.fullmatch(r"[\x21-\x7e]+", text) is not None  # others would break, and show, the header
-
-
 class CasJobs:
-    """The REST calls of CasJobs; each is patient with a server that falters, and logs in again for a refused token.
+    """Requests to CasJobs. Each is retried after transient errors, and logs in again when the token is refused.
 
-    Each raises `Refused` where CasJobs says no, and UserError where patience ends or SciServer refuses the account.
+    Each raises `RequestRefused` if CasJobs refuses it, and UserError after the last retry or if SciServer refuses the
+    account.
 
     Parameters
     ----------
     archive : config.Archive
-        Addresses, release, timeouts and patience.
-    pace : http.Pace
-        Waited for before each request, repeated ones too.
+        Addresses, release, timeouts and retries.
+    limiter : http.RateLimiter
+        Waits before each request, retries included.
     """
 
-    def __init__(self, archive, pace):
-        self._archive, self._pace, self._account = archive, pace, Account(archive)
+    def __init__(self, archive, limiter):
+        self._archive, self._limiter, self._account = archive, limiter, Account(archive)
 
     def __repr__(self):
         return f"CasJobs({self._archive.casjobs!r})"
 
     def submit(self, sql: str, task: str) -> int:
-        """Send a batch query, once.
+        """Submit a batch query once.
 
-        It is sent again only where CasJobs cannot have taken it: no connection was made, or the answer is 401, 503 or a
-        4xx that passes. Whether it was taken is unknown after a lost answer or another 5xx: a second job would cost the
-        archive an hour and fail at the table of the first.
+        It is sent again only if CasJobs cannot have accepted it: no connection, or HTTP 401, 503 or a transient 4xx.
+        After a lost response or another 5xx that is unknown, and a second job would cost the archive an hour and fail
+        because the first one's table exists.
 
         Returns
         -------
@@ -190,177 +103,188 @@ class CasJobs:
 
         Raises
         ------
-        Unanswered
-            Where it may have been taken or not.
-        Refused
-            Where CasJobs says no.
+        SubmissionUnknown
+            If it is unknown whether the job was accepted.
+        RequestRefused
+            If CasJobs refuses the query.
         """
         label, path = f"submit {task}", f"contexts/DR{self._archive.release}/jobs"
 
         def attempt():
             lost = None
             try:
-                answer = self._send("PUT", path, {"Query": sql, "TaskName": task}, "text/plain")
+                response = self._send("PUT", path, {"Query": sql, "TaskName": task}, "text/plain")
             except requests.RequestException as error:
                 if _never_sent(error):
                     raise
-                lost = http.explain(error)
+                lost = http.describe_error(error)
             if lost:
-                raise Unanswered(lost)  # here, with no error behind it that would hold the token
-            said = self._words(answer)
-            if answer.status < 500 or answer.status == 503:
-                http.check_status(answer, said)
-            if answer.status < 300 and said.isdecimal():
-                return int(said)
-            if 300 <= answer.status < 500 or SAID.search(said):
-                raise Refused(label, answer.status, said)
-            page = f"{http.PAGE}: " if http.is_page(answer.body) else ""
-            raise Unanswered(f"HTTP {answer.status} {answer.reason} without a job's number: {page}{said or 'no word'}")
+                raise SubmissionUnknown(lost)  # outside of except: the error's context would hold the token
+            message = self._message(response)
+            if response.status < 500 or response.status == 503:
+                http.check_status(response, message)
+            if response.status < 300 and message.isdecimal():
+                return int(message)
+            if 300 <= response.status < 500 or SQL_ERROR.search(message):
+                raise RequestRefused(label, response.status, message)
+            page = f"{http.WEB_PAGE}: " if http.is_web_page(response.body) else ""
+            raise SubmissionUnknown(
+                f"HTTP {response.status} {response.reason} without a job's number: {page}{message or 'no word'}"
+            )
 
-        return http.insist(attempt, self._archive.casjobs, self._archive, label)
+        return http.with_retries(attempt, self._archive.casjobs, self._archive, label)
 
     def status(self, job: int) -> Status:
-        """Look at a job."""
-        return self._call("GET", f"jobs/{job}", f"look at job {job}", lambda answer: read_status(answer.body))
+        """Get the status of a job."""
+        return self._call("GET", f"jobs/{job}", f"look at job {job}", lambda response: read_status(response.body))
 
     def find(self, task: str) -> int | None:
-        """Number of the job of a task's name, a failed one only where there is no other; None where none is listed.
+        """Find the number of the job of a task, a failed one only if there is no other; None if none is listed.
 
-        The list is a help that the service need not give: where it cannot be read, that is as if it were empty.
+        A list that cannot be read counts as empty: the service need not offer it.
         """
         try:
-            listed = self._call("GET", "jobs", "list jobs", lambda answer: read_jobs(answer.body), patience=0.0)
-        except (Refused, UserError):
+            listed = self._call(
+                "GET", "jobs", "list jobs", lambda response: read_jobs(response.body), retry_minutes=0.0
+            )
+        except (RequestRefused, UserError):
             return None
         jobs = sorted(listed.get(task, []))
         return jobs[0][1] if jobs else None
 
     def cancel(self, job: int) -> None:
         """Cancel a job."""
-        self._call("DELETE", f"jobs/{job}", f"cancel job {job}", _read_word)
+        self._call("DELETE", f"jobs/{job}", f"cancel job {job}", _read_confirmation)
 
-    def tables(self, patience: float | None = None) -> dict[str, int]:
-        """Rows of each table in MyDB, by its name in lower case."""
+    def tables(self, retry_minutes: float | None = None) -> dict[str, int]:
+        """Number of rows of each table in MyDB, by its name in lower case."""
+        label = "list MyDB"
         return self._call(
-            "GET", "contexts/MyDB/Tables", "list MyDB", lambda answer: read_tables(answer.body), patience=patience
+            "GET",
+            "contexts/MyDB/Tables",
+            label,
+            lambda response: read_tables(response.body),
+            retry_minutes=retry_minutes,
         )
 
-    def read(self, sql: str, label: str):
-        """The answer of a quick query in MyDB, as a DataFrame."""
-        return self._call("POST", "contexts/MyDB/query", label, read_page, _quick(sql), "text/plain")
+    def read(self, sql: str, label: str) -> pd.DataFrame:
+        """Result of a quick query in MyDB."""
+        return self._call("POST", "contexts/MyDB/query", label, read_page, _quick_query(sql), "text/plain")
 
-    def drop(self, table: str, patience: float | None = None) -> None:
-        """Drop a table of MyDB where there is one; with another patience (minutes) than the config's."""
-        if table.lower() not in self.tables(patience):
+    def drop(self, table: str, retry_minutes: float | None = None) -> None:
+        """Drop a table of MyDB if it exists; `retry_minutes` replaces the configuration's."""
+        if table.lower() not in self.tables(retry_minutes):
             return
-        sql = _quick(f"DROP TABLE {table}")
+        body = _quick_query(f"DROP TABLE {table}")
         try:
-            self._call("POST", "contexts/MyDB/query", f"drop {table}", _read_word, sql, "text/plain", patience)
-        except Refused:
-            if table.lower() in self.tables(patience):  # else the first of two requests did it, its answer was lost
+            self._call(
+                "POST", "contexts/MyDB/query", f"drop {table}", _read_confirmation, body, "text/plain", retry_minutes
+            )
+        except RequestRefused:
+            if table.lower() in self.tables(retry_minutes):  # else an attempt whose response was lost dropped it
                 raise
 
-    def _call(self, method, path, label, read, body=None, accept="application/json", patience=None):
-        """Ask until `read` makes sense of the answer; `patience` (minutes) may be another one than the config's."""
+    def _call(self, method, path, label, read, body=None, accept="application/json", retry_minutes=None):
+        """Send a request until `read` parses its response; `retry_minutes` replaces the configuration's."""
         archive = self._archive
-        if patience is not None:
-            archive = archive.model_copy(update={"patience_minutes": patience})
+        if retry_minutes is not None:
+            archive = archive.model_copy(update={"patience_minutes": retry_minutes})
 
         def attempt():
-            answer = self._send(method, path, body, accept)
-            said = self._words(answer)
-            if answer.status >= 300 and SAID.search(said):
-                raise Refused(label, answer.status, said)
-            http.check_status(answer, said)
-            if answer.status >= 300:
-                raise Refused(label, answer.status, said)
+            response = self._send(method, path, body, accept)
+            message = self._message(response)
+            if response.status >= 300 and SQL_ERROR.search(message):
+                raise RequestRefused(label, response.status, message)
+            http.check_status(response, message)
+            if response.status >= 300:
+                raise RequestRefused(label, response.status, message)
             try:
-                return read(answer)
+                return read(response)
             except ValueError as error:
-                wrong = self._account.hide(str(error))
-            raise Faltering(http.PAGE if http.is_page(answer.body) else wrong)
+                reason = self._account.redact(str(error))
+            raise TransientError(http.WEB_PAGE if http.is_web_page(response.body) else reason)
 
-        return http.insist(attempt, archive.casjobs, archive, label)
+        return http.with_retries(attempt, archive.casjobs, archive, label)
 
     def _send(self, method, path, body, accept):
-        """Send one request; where its token has expired, with a new one."""
+        """Send one request; if its token has expired, again with a new one."""
         url = f"{self._archive.casjobs.rstrip('/')}/{path}"
-        for renewals in range(RENEWALS + 1):
+        for renewals in range(MAX_RENEWALS + 1):
             headers = {"X-Auth-Token": self._account.token(), "Accept": accept}
-            self._pace.wait()
-            answer = http.once(method, url, self._archive, headers=headers, json=body)
-            if not self._refuses_token(answer):
-                return answer
-            if renewals < RENEWALS:
+            self._limiter.wait()
+            response = http.request(method, url, self._archive, headers=headers, json=body)
+            if not self._refuses_token(response):
+                return response
+            if renewals < MAX_RENEWALS:
                 self._account.renew()
         raise UserError(
             f"CasJobs refuses the tokens that SciServer has just given: log in once at {self._archive.casjobs} with a "
             "browser, so that CasJobs knows the account, and check archive.login and archive.casjobs."
         )
 
-    def _refuses_token(self, answer):
-        """Whether an answer refuses the token: with 401, or with another status and words of a token."""
-        return answer.status == 401 or (
-            answer.status in (400, 403, 500) and _BAD_TOKEN.search(self._words(answer)) is not None
+    def _refuses_token(self, response):
+        """Whether a response refuses the token: HTTP 401, or another status with a message about a token."""
+        return response.status == 401 or (
+            response.status in (400, 403, 500) and _BAD_TOKEN.search(self._message(response)) is not None
         )
 
-    def _words(self, answer):
-        """The beginning of an answer in one line: of an error the server's own words."""
-        text = answer.body[:20_000].decode("utf-8", "replace")
+    def _message(self, response):
+        """The beginning of a response in one line; of an error the server's message alone."""
+        text = response.body[:20_000].decode("utf-8", "replace")
         try:
-            said = json.loads(text)
-            text = str(said.get("Error Message") or said.get("Message") or text)
+            value = json.loads(text)
+            text = str(value.get("Error Message") or value.get("Message") or text)
         except (ValueError, AttributeError):
             text = re.sub(r"(?s)<(style|script|head)\b.*?</\1>|<[^>]*>", " ", text)
-        return self._account.hide(" ".join(text.split()))[:1000]
+        return self._account.redact(" ".join(text.split()))[:1000]
 
 
-def _quick(sql):
+def _quick_query(sql):
     return {"Query": sql, "TaskName": "sdss-photoz MyDB"}
 
 
 def _never_sent(error):
-    """Whether a request failed before anything of it can have come to the server."""
+    """Whether a request failed before any of it can have reached the server."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    kinds = {kind.__name__ for kind in type(reason).__mro__}  # of urllib3, which requests hands on
+    kinds = {kind.__name__ for kind in type(reason).__mro__}  # of urllib3, inside an error of requests
     return isinstance(error, requests.ConnectTimeout | ValueError) or "NewConnectionError" in kinds
 
 
-def _read_word(answer):
-    """An answer that says no more than that it is done; a page of HTML says nothing."""
-    if http.is_page(answer.body):
-        raise ValueError(http.PAGE)
+def _read_confirmation(response):
+    """Accept any response but a web page, which confirms nothing: ValueError."""
+    if http.is_web_page(response.body):
+        raise ValueError(http.WEB_PAGE)
 
 
-def read_page(answer: http.Answer):
-    """Read a page of CSV: ValueError where it is none, or may have lost its end.
+def read_page(response: http.Response) -> pd.DataFrame:
+    """Parse a page of CSV; ValueError if it is none or may be truncated.
 
-    What is shorter than the length that was announced never comes here. Where none was announced, only the end of the
-    last line tells.
+    A body shorter than its announced length never gets here. Without one, only the end of the last line tells.
     """
-    announced = "Content-Length" in answer.headers or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
-    if not announced and not answer.body.endswith(b"\n"):
+    encoding = response.headers.get("Transfer-Encoding", "").lower()
+    announced = "Content-Length" in response.headers or "chunked" in encoding
+    if not announced and not response.body.endswith(b"\n"):
         raise ValueError("an answer that ends in mid-line")
-    return read_answer(answer.body)
+    return read_result(response.body)
 
 
 def read_status(body: bytes) -> Status:
-    """Read what CasJobs says of a job: ValueError where it says nothing of the kind."""
-    said = json.loads(body)
-    if not isinstance(said, dict) or said.get("Status") not in range(len(STATES)):
+    """Parse the status of a job; ValueError if it is none."""
+    value = json.loads(body)
+    if not isinstance(value, dict) or value.get("Status") not in range(len(STATES)):
         raise ValueError("an answer without the status of a job")
-    rows, table = said.get("Rows"), str(said.get("Created_Table") or "")
+    rows, table = value.get("Rows"), str(value.get("Created_Table") or "")
     return Status(
-        int(said["Status"]),
+        int(value["Status"]),
         rows if isinstance(rows, int) else None,
-        " ".join(str(said.get("Message") or "").split()),
+        " ".join(str(value.get("Message") or "").split()),
         table if re.fullmatch(r"\w+", table) else "",
-        *(str(said.get(key) or "") for key in ("TimeSubmit", "TimeStart", "TimeEnd")),
+        *(str(value.get(key) or "") for key in ("TimeSubmit", "TimeStart", "TimeEnd")),
     )
 
 
 def read_tables(body: bytes) -> dict[str, int]:
-    """Read the list of tables in MyDB: their rows by their names in lower case; ValueError where it is none."""
+    """Parse the list of tables in MyDB: numbers of rows by names in lower case; ValueError if it is none."""
     listed = json.loads(body)
     if not isinstance(listed, list) or not all(isinstance(entry, dict) and "Name" in entry for entry in listed):
         raise ValueError("an answer without a list of tables")
@@ -368,7 +292,7 @@ def read_tables(body: bytes) -> dict[str, int]:
 
 
 def read_jobs(body: bytes) -> dict[str, list[tuple[bool, int]]]:
-    """Read the list of jobs: (whether it failed, number) by the name of the task; ValueError where it is none."""
+    """Parse the list of jobs: (whether it failed, number) by the name of the task; ValueError if it is none."""
     listed = json.loads(body)
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ValueError("an answer without a list of jobs")

@@ -1,3 +1,3 @@
-"""Stage cubes: frames resampled into 64 x 64 x 5 cubes."""
+"""Stage cubes: frames resampled into cubes, by default of 64 x 64 pixels in five bands."""
 
 VERSION = 3  # raised in any commit that changes what this stage writes

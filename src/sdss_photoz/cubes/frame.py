@@ -11,9 +11,9 @@ from typing import NamedTuple
 import indexed_bzip2
 import numpy as np
 
-from sdss_photoz.archive.flaws import BLOCK, NO_END, ends_whole, read_cards, wrong_name, wrong_shape
 from sdss_photoz.errors import UserError
-from sdss_photoz.survey import FRAME_SHAPE, Frame
+from sdss_photoz.frames.flaws import BLOCK, NO_END, is_complete, read_cards, wrong_name, wrong_shape
+from sdss_photoz.surveys.sdss import FRAME_SHAPE, Frame
 
 LARGEST_HEADER = 100 * BLOCK
 LARGEST_TAIL = 64_000_000  # bytes behind the image: a frame's other tables have half a megabyte
@@ -21,7 +21,7 @@ PIECE = 1 << 15  # bytes
 
 
 class DamagedFrame(UserError):
-    """A frame's file is not what it should be: another copy may be; `what` says in a few words that name no place."""
+    """A frame's file is damaged or holds another frame; another copy may be sound. `what` is the fault without path."""
 
     def __init__(self, path, what: str):
         self.path, self.what = path, what
@@ -49,14 +49,14 @@ class Tan(NamedTuple):
 
 
 class FrameImage(NamedTuple):
-    """A frame that was read.
+    """The image and projection of a frame.
 
     Attributes
     ----------
     image : ndarray
-        (rows, columns) float32, nanomaggies; the rows up to the last one asked for.
+        (rows, columns) float32, nanomaggies; the rows up to the last one requested.
     wcs : Tan
-        Its coordinates.
+        Its projection.
     """
 
     image: np.ndarray
@@ -64,26 +64,26 @@ class FrameImage(NamedTuple):
 
 
 class OpenFrame:
-    """A frame whose header was read and whose pixels can be: nothing is decompressed before it is needed.
+    """A corrected frame open for reading: its header is read at once, its image when :meth:`read` is called.
 
-    Use as a context manager. `wcs` is that of :class:`FrameImage`; `nanomaggies_per_count` is the header's NMGY, a
-    float, None where it gives none.
+    Use as a context manager. `wcs` is the projection in the header; `nanomaggies_per_count` is the header's NMGY, a
+    float, or None if it has none.
 
     Parameters
     ----------
     path : str or Path
-        A corrected frame, plain or compressed with bzip2 or gzip (told by its first bytes, not by its name).
+        A corrected frame, plain or compressed with bzip2 or gzip (detected by its first bytes, not by its name).
     threads : int
-        Threads that decompress; 0: only the header will be read.
+        Threads for decompression; 0 if only the header will be read.
     frame : Frame, optional
-        What the header must name.
+        The frame that the header must name.
 
     Raises
     ------
     DamagedFrame
-        Where the file is damaged, not FITS, of another shape, another frame, or has no usable coordinates.
+        If the file is damaged, not FITS, of another shape, another frame, or has no usable coordinates.
     UserError
-        Where the file cannot be read, or its projection is not TAN.
+        If the file cannot be read, or its projection is not TAN.
     """
 
     def __init__(self, path, threads: int = 1, frame: Frame | None = None):
@@ -136,9 +136,9 @@ class OpenFrame:
             )
 
     def _finish_block(self) -> None:
-        """Read on to the next CRC: what stands before it may be damaged in any pixel and decompress all the same.
+        """Read to the next CRC, without which damaged pixels would decompress unnoticed.
 
-        It closes each bzip2 block of 900,000 bytes, some 110 rows, and the whole of a gzip file.
+        A CRC ends each bzip2 block of 900,000 bytes, some 110 rows, and a gzip file.
         """
         if isinstance(self._file, gzip.GzipFile):
             for _ in range(LARGEST_TAIL // PIECE):
@@ -146,7 +146,7 @@ class OpenFrame:
                     return
             raise DamagedFrame(self.path, f"holds more than {LARGEST_TAIL / 1e6:g} MB behind its image")
         elif isinstance(self._file.raw, indexed_bzip2.IndexedBzip2FileRaw):
-            place = self._file.raw.bz2reader.tell_compressed  # moves when another block is begun
+            place = self._file.raw.bz2reader.tell_compressed  # changes when the next block begins
             before = place()
             while place() == before and self._bytes(PIECE):
                 pass
@@ -157,19 +157,18 @@ class OpenFrame:
         Parameters
         ----------
         last_row : int, optional
-            Last row (0-based) that is needed: after it only the rest of its compressed block is read, for its CRC.
-            None: all rows.
+            Last row (0-based) to read. The rest of its compressed block is read too, for the CRC. None: all rows.
 
         Returns
         -------
         ndarray
-            (rows, columns) nanomaggies, read-only float32 in the file's byte order: what is needed of it is swapped
-            where it is needed, for the whole of it takes a twentieth of the time of decompression.
+            (rows, columns) nanomaggies, read-only big-endian float32 as in the file: to swap the bytes of all pixels
+            would take a twentieth of the time of decompression.
 
         Raises
         ------
         UserError
-            Where the file ends early, is damaged, or has no finite pixel.
+            If the file ends early, is damaged, or has no finite pixel.
         """
         rows, columns = FRAME_SHAPE
         if last_row is not None:
@@ -194,7 +193,7 @@ def read_frame(path, last_row: int | None = None) -> FrameImage:
     path : str or Path
         The frame, plain or compressed with bzip2 or gzip.
     last_row : int, optional
-        Last row (0-based) that is needed: those after it are not decompressed. None: all rows.
+        Last row (0-based) to read; later rows are not decompressed. None: all rows.
 
     Returns
     -------
@@ -204,8 +203,7 @@ def read_frame(path, last_row: int | None = None) -> FrameImage:
     Raises
     ------
     UserError
-        Where the file is missing, truncated, damaged, not FITS, of another shape, full of NaN, or has no TAN
-        projection: one sentence that names the file.
+        If the file is missing, truncated, damaged, not FITS, of another shape, full of NaN, or has no TAN projection.
     """
     with OpenFrame(path) as opened:
         return FrameImage(opened.read(last_row).astype(np.float32), opened.wcs)
@@ -223,7 +221,7 @@ def same_content(path: Path, other: Path) -> bool:
     Raises
     ------
     UserError
-        Where one cannot be read or is damaged.
+        If one cannot be read or is damaged.
     """
     if filecmp.cmp(path, other, shallow=False):
         return True
@@ -237,7 +235,7 @@ def same_content(path: Path, other: Path) -> bool:
 def _read(file, path: Path, count: int) -> bytes:
     try:
         return file.read(count)
-    except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:  # the decompressors' own names
+    except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:  # as the decompressors raise
         raise DamagedFrame(
             path, f"is damaged or truncated: it does not decompress ({' '.join(str(error).split())})"
         ) from None
@@ -250,7 +248,7 @@ def _open(path: Path, threads: int):
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): restore the file or fetch it again.") from None
     if magic == b"BZh":
-        if not ends_whole(path):  # rows that nobody needs are not decompressed, so no reading would show it
+        if not is_complete(path):  # truncation after the last row read would stay unnoticed
             raise DamagedFrame(path, f"is {NO_END}")
         if threads == 0:
             return bz2.open(path)  # a third of indexed_bzip2's time for the first block, and without the GIL

@@ -1,7 +1,7 @@
-"""The compiled loops of the resampling: from a frame and homographies to cutouts.
+"""Compiled loops of the resampling: from a frame and homographies to cutouts.
 
-They stand in one file because numba uses the machine code it has kept until this file changes: it does not look at the
-files of functions that are called from here.
+They are in one file because numba's cache is invalidated by a change of this file alone, not of files whose functions
+are called from here.
 """
 
 import math
@@ -9,17 +9,16 @@ import math
 import numpy as np
 from numba import njit
 
-from sdss_photoz.cubes.compiled import compiled
-from sdss_photoz.survey import CUBE_SIZE
+from sdss_photoz.cubes.jit import cached_njit
 
 TABLE_STEPS = 4096
-ROUNDING = 1e-6  # pixels: far more than that of a mapped position
+ROUNDING = 1e-6  # pixels: far above the rounding error of a mapped position
 ROOT = math.sqrt(3) / 2
 
 
-@compiled
+@cached_njit
 def basis(ra, dec):
-    """East, north and outward unit vectors at positions (degrees): (position, vector, axis)."""
+    """Return east, north and outward unit vectors at positions (degrees): (position, vector, axis)."""
     out = np.empty((len(ra), 3, 3))
     for k in range(len(ra)):
         a, d = math.radians(ra[k]), math.radians(dec[k])
@@ -29,26 +28,27 @@ def basis(ra, dec):
     return out
 
 
-@compiled
-def _mapped(homography, column, row):
-    """Frame position of a pixel of the grid, and the cosine that must be positive."""
+@cached_njit
+def _map_pixel(homography, column, row):
+    """Return the frame position x, y of a pixel of the grid, and the cosine w, which must be positive."""
     w = homography[2, 0] * column + homography[2, 1] * row + homography[2, 2]
     x = (homography[0, 0] * column + homography[0, 1] * row + homography[0, 2]) / w
     y = (homography[1, 0] * column + homography[1, 1] * row + homography[1, 2]) / w
     return x, y, w
 
 
-@compiled
-def window(homography, rows, columns):
-    """First and end row, first and end column of a grid's window; zeros where the frame covers none of it.
+@cached_njit
+def window(homography, size, rows, columns):
+    """Return first and end row, first and end column of the part of a frame that a grid reads; zeros if it reads none.
 
-    The grid's edges are straight lines on the frame, so its corners bound it. The window ends where the frame does, or
-    where no tap of the grid reaches: the kernel's rule for edges, applied to the window, is that of the frame.
+    `size` is the number of pixels of the grid's side, `rows` and `columns` are those of the frame. The grid's edges are
+    straight lines on the frame, so its corners bound it. The window is cut at the frame's edges and contains
+    all taps of the grid, so the kernel covers the same pixels in the window as in the frame.
     """
     left, right, bottom, top = np.inf, -np.inf, np.inf, -np.inf
-    for row in (0, CUBE_SIZE - 1):
-        for column in (0, CUBE_SIZE - 1):
-            x, y, w = _mapped(homography, column, row)
+    for row in (0, size - 1):
+        for column in (0, size - 1):
+            x, y, w = _map_pixel(homography, column, row)
             if not w > 0:
                 return 0, 0, 0, 0
             left, right, bottom, top = min(left, x), max(right, x), min(bottom, y), max(top, y)
@@ -62,15 +62,15 @@ def window(homography, rows, columns):
     )
 
 
-@compiled
+@cached_njit
 def _inside(x, y, rows, columns):
-    """Whether all 36 taps of a position lie in an image: no partial kernels."""
+    """Return whether all 36 taps of a position lie inside an image; there are no partial kernels."""
     return x >= 2 and x < columns - 3 and y >= 2 and y < rows - 3
 
 
-@compiled
-def _tabled(fraction, table):
-    """Weights of the six taps from the table, float32."""
+@cached_njit
+def _table_weights(fraction, table):
+    """Interpolate the weights of the six taps in the table, float32."""
     place = fraction * TABLE_STEPS
     step = np.intp(place)
     rest = np.float32(place - step)
@@ -85,11 +85,11 @@ def _tabled(fraction, table):
     )
 
 
-@compiled
-def _exact(fraction):
-    """Weights of the six taps by their formula, float64.
+@cached_njit
+def _exact_weights(fraction):
+    """Compute the weights of the six taps by their formula, float64.
 
-    sin(pi (f - k)) is the same for all taps but for its sign, so it cancels in the normalisation.
+    sin(pi (f - k)) has the same magnitude for all taps, which cancels in the normalisation.
     """
     if fraction < 1e-7:
         return 0.0, 0.0, 1.0, 0.0, 0.0, 0.0
@@ -107,10 +107,10 @@ def _exact(fraction):
     return a * scale, b * scale, c * scale, d * scale, e * scale, f * scale
 
 
-@njit(inline="always")  # called, it would take half as long again
-def _sum(image, x0, y0, wx, wy):
-    """Weighted sum of the 36 taps, in the precision of the weights."""
-    left, bottom = np.uintp(x0 - 2), np.uintp(y0 - 2)  # unsigned: no index can count from the end
+@njit(inline="always")  # as a call it would take 1.5 times as long
+def _weighted_sum(image, x0, y0, wx, wy):
+    """Return the weighted sum of the 36 taps, in the precision of the weights."""
+    left, bottom = np.uintp(x0 - 2), np.uintp(y0 - 2)  # unsigned indices need no check for negative ones
     total = np.float32(0)
     for m in range(np.uintp(6)):
         part = np.float32(0)
@@ -120,18 +120,18 @@ def _sum(image, x0, y0, wx, wy):
     return total
 
 
-@compiled
+@cached_njit
 def _sample(image, x, y, table):
-    """Value at a position inside an image, not finite where a tap is not; exact weights where there is no table."""
-    x0, y0 = np.intp(x), np.intp(y)  # signed: unsigned conversions would take a fifth of the time
+    """Interpolate an image at a position inside it, with exact weights if `table` is None; a non-finite tap spreads."""
+    x0, y0 = np.intp(x), np.intp(y)  # signed: conversion to unsigned would take a fifth of the total time
     if table is None:
-        return _sum(image, x0, y0, _exact(x - x0), _exact(y - y0))
-    return _sum(image, x0, y0, _tabled(x - x0, table), _tabled(y - y0, table))
+        return _weighted_sum(image, x0, y0, _exact_weights(x - x0), _exact_weights(y - y0))
+    return _weighted_sum(image, x0, y0, _table_weights(x - x0, table), _table_weights(y - y0, table))
 
 
-@compiled
-def _copied(bits, swap, first_row, end_row, first_column, end_column):
-    """A window of an image that is given as the bits of its float32 values, bytes swapped where `swap` says so."""
+@cached_njit
+def _copy_window(bits, swap, first_row, end_row, first_column, end_column):
+    """Copy a window of an image as float32; `bits` holds the values as uint32, byte-swapped if `swap` is true."""
     tile = np.empty((end_row - first_row, end_column - first_column), np.uint32)
     for row in range(tile.shape[0]):
         for column in range(tile.shape[1]):
@@ -142,14 +142,14 @@ def _copied(bits, swap, first_row, end_row, first_column, end_column):
     return tile.view(np.float32)
 
 
-@compiled
-def _fill(image, homography, factor, table, out):
-    """Resample an image onto one grid; the number of pixels that it covers, and of those where a tap is not finite."""
+@cached_njit
+def _resample_grid(image, homography, factor, table, out):
+    """Resample an image onto one grid; return the numbers of pixels that it covers, and that have a non-finite tap."""
     covered = missing = 0
     for j in range(out.shape[0]):
         for i in range(out.shape[1]):
             out[j, i] = np.nan
-            x, y, w = _mapped(homography, i, j)
+            x, y, w = _map_pixel(homography, i, j)
             if not (w > 0 and _inside(x, y, *image.shape)):
                 continue
             value = _sample(image, x, y, table)
@@ -161,26 +161,29 @@ def _fill(image, homography, factor, table, out):
     return covered, missing
 
 
-@compiled
+@cached_njit
 def resample(bits, swap, rows, columns, homographies, factors, table, out, covered, missing):
-    """Resample a frame of so many rows and columns, given as for `_copied` and perhaps not to its end, onto grids."""
+    """Resample a frame onto grids, see `resample.resample_grids`.
+
+    `bits` holds the first rows of a frame of shape (rows, columns), for `_copy_window`; `out` is (grid, y, x).
+    """
     for n in range(len(homographies)):
         homography = homographies[n].copy()
-        first_row, end_row, first_column, end_column = window(homography, rows, columns)
+        first_row, end_row, first_column, end_column = window(homography, out.shape[1], rows, columns)
         if end_row == 0:
             out[n] = np.nan
             covered[n] = missing[n] = 0
             continue
-        tile = _copied(bits, swap, first_row, end_row, first_column, end_column)
+        tile = _copy_window(bits, swap, first_row, end_row, first_column, end_column)
         for k in range(3):
             homography[0, k] -= first_column * homography[2, k]
             homography[1, k] -= first_row * homography[2, k]
-        covered[n], missing[n] = _fill(tile, homography, factors[n], table, out[n])
+        covered[n], missing[n] = _resample_grid(tile, homography, factors[n], table, out[n])
 
 
-@compiled
+@cached_njit
 def resample_positions(image, x, y, table, out):
-    """Resample an image at any positions."""
+    """Resample an image at positions x, y (n,) into `out` (n,), NaN if a tap is outside or not finite."""
     for n in range(len(x)):
         out[n] = np.nan
         if _inside(x[n], y[n], *image.shape):

@@ -1,4 +1,4 @@
-"""Members of an npz file read as streams: a block in memory at a time, never a pickle."""
+"""Read members of an npz file as streams, block by block and without pickles."""
 
 import struct
 import zipfile
@@ -28,48 +28,48 @@ class Member(NamedTuple):
 
     @property
     def stored(self) -> bool:
-        """Whether the member lies in the file as it is, without compression."""
+        """Whether the member is stored without compression."""
         return self.info.compress_type == zipfile.ZIP_STORED
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row: an element of the first axis."""
+        """Bytes of one row, an element of the first axis."""
         return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
 
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """Read the member from first to last row, `rows` rows at a time; the end is the check of its CRC.
+        """Yield the member from first to last row, `rows` rows at a time; its CRC is checked at the end.
 
         Raises
         ------
         UserError
-            Where the file is damaged.
+            If the file is damaged.
         """
-        with _reading(self.path) as archive, archive.open(self.info) as stream:
-            _exactly(stream, self.start)
+        with _open_npz(self.path) as archive, archive.open(self.info) as stream:
+            _read_exactly(stream, self.start)
             for first in range(0, self.shape[0], rows):
                 count = min(rows, self.shape[0] - first)
-                data = _exactly(stream, count * self.row_bytes)
+                data = _read_exactly(stream, count * self.row_bytes)
                 yield np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
             stream.read(1)
 
     def offset(self) -> int:
-        """Place in the npz file (bytes) of the first row of a stored member.
+        """Return the offset in the npz file (bytes) of the first row of a stored member.
 
         Raises
         ------
         UserError
-            Where the file is damaged.
+            If the file is damaged.
         """
-        with _reading(self.path), open(self.path, "rb") as file:
+        with _open_npz(self.path), open(self.path, "rb") as file:
             file.seek(self.info.header_offset)
-            signature, name, extra = _LOCAL_HEADER.unpack(_exactly(file, _LOCAL_HEADER.size))
+            signature, name, extra = _LOCAL_HEADER.unpack(_read_exactly(file, _LOCAL_HEADER.size))
             if signature != b"PK\x03\x04":
                 raise zipfile.BadZipFile(f"no member begins at byte {self.info.header_offset}")
         return self.info.header_offset + _LOCAL_HEADER.size + name + extra + self.start
 
 
 def open_member(path, name: str) -> Member:
-    """Find an array in an npz file and read its header, without a row of it.
+    """Find an array in an npz file and read its header.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ def open_member(path, name: str) -> Member:
     Raises
     ------
     UserError
-        Where the file is not a whole npz file, or the array is missing, is not an array in C order, holds Python
-        objects, or is longer or shorter than its header says.
+        If the file is not a complete npz file, or the array is missing, not in C order, holds Python objects, or its
+        size differs from that in its header.
     """
     path = Path(path)
-    with _reading(path) as archive:
+    with _open_npz(path) as archive:
         if f"{name}.npy" not in archive.namelist():
             found = ", ".join(member.removesuffix(".npy") for member in archive.namelist()[:5]) or "nothing"
             raise UserError(f"{path} has no array {name!r}, but holds {found}: give the published file itself.")
@@ -125,21 +125,21 @@ def _check(member, name, fortran_order):
 
 
 def identity(path) -> str:
-    """Digest of what tells an npz file from another: its size, and names, sizes and CRCs of its members.
+    """Return a digest that identifies an npz file: of its size, and the names, sizes and CRCs of its members.
 
     Raises
     ------
     UserError
-        Where it is not a whole npz file.
+        If it is not a complete npz file.
     """
-    with _reading(Path(path)) as archive:
+    with _open_npz(Path(path)) as archive:
         members = [[info.filename, info.file_size, info.CRC] for info in archive.infolist()]
         return files.digest([Path(path).stat().st_size, members])
 
 
 @contextmanager
-def _reading(path):
-    """Open an npz file; what is wrong with it becomes one sentence."""
+def _open_npz(path):
+    """Open an npz file; errors of reading become a `UserError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -150,7 +150,7 @@ def _reading(path):
         raise UserError(f"{path} is not a whole npz file ({reason}): download it again.") from None
 
 
-def _exactly(stream, count):
+def _read_exactly(stream, count):
     data = stream.read(count)
     if len(data) < count:
         raise EOFError(f"{count - len(data):,} bytes are missing at the end")

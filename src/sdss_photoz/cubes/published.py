@@ -1,11 +1,11 @@
-"""The cubes that the authors of the paper published: one npz file, read once to check it and then by rows.
+"""Import the cubes that the authors of the paper published: one npz file, read once to check it and then by rows.
 
 Arrays of the file: `cube` (galaxy, y, x, band: ugriz) float32, and `labels`, a table with a row for each cube. The
-paper's sample in it is that of :data:`R_MAX`, :data:`Z_MAX` and :data:`PRIMTARGET_MIN`.
+paper's sample is the rows within :data:`SAMPLE_OF_THE_PAPER`.
 """
 
+import logging
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,77 +14,85 @@ import pandas as pd
 from sdss_photoz import files
 from sdss_photoz.cubes import npz
 from sdss_photoz.cubes.quality import Provenance, check_rows, quality_table
-from sdss_photoz.cubes.store import CUBE, open_store, write_shard
+from sdss_photoz.cubes.store import open_store, write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
-from sdss_photoz.sample.published import OK, OUTSIDE, REPEATED
-from sdss_photoz.survey import BANDS
+from sdss_photoz.sample.paper_labels import OK, OUTSIDE, REPEATED
+from sdss_photoz.surveys import CUBE
 
-R_MAX, Z_MAX, PRIMTARGET_MIN = 17.8, 0.4, 64
-COLUMNS = {  # the file's names, in lower case, and ours
+SAMPLE_OF_THE_PAPER = {  # inclusive limits, of the file's README
+    "dered_petro_r": (-np.inf, 17.8),
+    "z_spec": (-np.inf, 0.4),
+    "primtarget": (64, np.inf),
+}
+COLUMNS = {  # names in the file, in lower case, and in the package
     **{"specobjid": "spec_id", "z": "z_spec", "dered_petro_r": "dered_petro_r"},
     **{"primtarget": "primtarget", "ebv": "ebv"},
 }
 BLOCK = 2**22  # bytes read at a time
-CORE = slice(24, 40)  # pixels of a cube that hold most of its galaxy and little else
-ORDERED = -0.3  # rank correlation of magnitudes with fluxes: nearly -1, and 0 where the rows are not the same galaxies
-ENOUGH = 100  # galaxies for that correlation
-_ROOM = 2**28  # bytes to leave on the disk
+CORE = slice(24, 40)  # central pixels of a cube, dominated by its galaxy
+MAX_CORRELATION = (
+    -0.3
+)  # rank correlation of magnitude and flux: nearly -1, or 0 if labels and cubes are in other orders
+MIN_GALAXIES = 100  # for that correlation
+_FREE = 2**28  # bytes to leave on the disk
+
+
+_log = logging.getLogger(__name__)
 
 
 def read_published(path, folder) -> tuple[pd.DataFrame, dict]:
     """Read the published file from first to last cube and check it, in bounded memory.
 
-    Where its cubes are compressed they are unpacked to ``published.npy``, whole or absent; else they stay in the file.
+    Compressed cubes are unpacked to ``published.npy``, written atomically; others are left in the file.
 
     Parameters
     ----------
     path : str or Path
         The npz file.
     folder : str or Path
-        Where to unpack.
+        Folder to unpack to.
 
     Returns
     -------
     table : DataFrame
-        row (of the file), spec_id, z_spec, dered_petro_r (mag), primtarget, ebv (mag), state: "ok" or what is wrong.
-    place : dict
-        Where the cubes can be read by rows: for :func:`read_cubes`.
+        row (of the file), spec_id, z_spec, dered_petro_r (mag), primtarget, ebv (mag), state: "ok" or the fault.
+    location : dict
+        File and offset of the cubes, for :func:`read_cubes`.
 
     Raises
     ------
     UserError
-        Where the file is not the published one, is damaged, or its labels are not those of its cubes, or where the
-        disk has no room.
+        If the file is not the published one, is damaged, its labels are not those of its cubes, or the disk is full.
     """
     cubes, labels = npz.open_member(path, "cube"), npz.open_member(path, "labels")
     _check_arrays(cubes, labels)
     unpacked = Path(folder) / "published.npy"
-    for stale in (unpacked, *unpacked.parent.glob(f".{unpacked.name}.*.part")):  # 54 GB each: none is left behind
+    for stale in (unpacked, *unpacked.parent.glob(f".{unpacked.name}.*.part")):  # 54 GB each
         stale.unlink(missing_ok=True)
     if not cubes.stored:
-        _check_room(unpacked, cubes)
+        _check_free_disk(unpacked, cubes)
     table = _read_labels(labels)
-    place = {"published": str(path), "identity": npz.identity(path), "cubes": cubes.shape[0]}
+    location = {"published": str(path), "identity": npz.identity(path), "cubes": cubes.shape[0]}
     if cubes.stored:
-        place |= {"file": str(path), "offset": cubes.offset()}
+        location |= {"file": str(path), "offset": cubes.offset()}
         table = _with_states(table, path, *_check_cubes(cubes))
     else:
-        with _filling(unpacked, cubes), files.whole(unpacked) as part, open(part, "wb") as copy:
+        with _full_disk(unpacked, cubes), files.whole(unpacked) as part, open(part, "wb") as copy:
             np.lib.format.write_array_header_1_0(copy, {"descr": "<f4", "fortran_order": False, "shape": cubes.shape})
-            place |= {"file": str(unpacked), "offset": copy.tell()}
+            location |= {"file": str(unpacked), "offset": copy.tell()}
             table = _with_states(table, path, *_check_cubes(cubes, copy))
-    place["bytes"] = Path(place["file"]).stat().st_size
+    location["bytes"] = Path(location["file"]).stat().st_size
     counts = ", ".join(f"{count:,} {state}" for state, count in table["state"].value_counts().items())
-    print(f"{path} holds {len(table):,} cubes: {counts}", file=sys.stderr)
-    return table, place
+    _log.info("%s holds %s cubes: %s", path, f"{len(table):,}", counts)
+    return table, location
 
 
 def _check_arrays(cubes, labels):
-    if cubes.shape[1:] != CUBE or cubes.dtype != np.dtype("<f4"):
+    if cubes.shape[1:] != CUBE.shape or cubes.dtype != np.dtype("<f4"):
         raise UserError(
             f"the array 'cube' of {cubes.path} has shape {cubes.shape} and type {cubes.dtype}, but "
-            f"{('galaxies', *CUBE)} and float32 are needed: give the published file itself."
+            f"{('galaxies', *CUBE.shape)} and float32 are needed: give the published file itself."
         )
     thing = f"the array 'labels' of {labels.path}"
     if labels.dtype.names is None:
@@ -106,7 +114,7 @@ def _check_arrays(cubes, labels):
 
 
 def _read_labels(labels):
-    """The columns that are needed, by whichever case their names are written in."""
+    """Read the columns that are needed; case in their names is ignored."""
     thing = f"the array 'labels' of {labels.path}"
     given = {name.lower(): name for name in labels.dtype.names}
     parts = {ours: [] for ours in COLUMNS.values()}
@@ -123,7 +131,7 @@ def _read_labels(labels):
 
 
 def _identifiers(values):
-    """Identifiers of spectra as uint64; in double precision they are exact, for their last 10 bits are zero."""
+    """Convert identifiers of spectra to uint64; double precision is exact, since their last 10 bits are zero."""
     if values.dtype.kind == "f":
         if values.dtype.itemsize < 8 or not (np.isfinite(values) & (values == np.floor(values))).all():
             raise ValueError(f"{values.dtype} holds no whole numbers of 64 bits")
@@ -134,21 +142,21 @@ def _identifiers(values):
 
 
 def _check_cubes(cubes, copy=None):
-    """State of each cube, and its flux in the middle (r band); each block is written to `copy` where there is one."""
+    """Return the state and central flux (r band) of each cube; write the blocks to `copy` if given."""
     states, brightness = [], []
     with progress(total=cubes.shape[0], unit="cube", label="published cubes") as bar:
         for block in cubes.blocks(BLOCK // cubes.row_bytes):
             if copy is not None:
                 copy.write(block)
             states.append(_states(block))
-            brightness.append(block[:, CORE, CORE, BANDS.index("r")].sum(axis=(1, 2), dtype=float))
+            brightness.append(block[:, CORE, CORE, CUBE.bands.index("r")].sum(axis=(1, 2), dtype=float))
             bar.update(len(block))
     return np.concatenate(states), np.concatenate(brightness)
 
 
 def _states(block):
-    """State of each cube: a band that is not finite or has the same value everywhere holds no image."""
-    pixels = block.reshape(len(block), -1, len(BANDS))
+    """Return the state of each cube: bands must be finite and not constant."""
+    pixels = block.reshape(len(block), -1, len(CUBE.bands))
     states = np.full(len(block), OK, object)
     for reason, bad in (
         ("constant", (pixels == pixels[:, :1]).all(axis=1)),
@@ -156,15 +164,14 @@ def _states(block):
     ):
         for cube in np.flatnonzero(bad.any(axis=1)):
             states[cube] = (
-                f"{reason} in {''.join(band for band, is_bad in zip(BANDS, bad[cube], strict=True) if is_bad)}"
+                f"{reason} in {''.join(band for band, is_bad in zip(CUBE.bands, bad[cube], strict=True) if is_bad)}"
             )
     return states
 
 
 def _with_states(table, path, states, brightness):
-    """The table with the state of each row."""
-    limits = {"dered_petro_r": (-np.inf, R_MAX), "z_spec": (-np.inf, Z_MAX), "primtarget": (PRIMTARGET_MIN, np.inf)}
-    inside = np.logical_and.reduce([table[name].between(*limit) for name, limit in limits.items()])
+    """Add the state of each row to the table."""
+    inside = np.logical_and.reduce([table[name].between(*limit) for name, limit in SAMPLE_OF_THE_PAPER.items()])
     table = table.assign(state=np.where(inside, states, OUTSIDE))
     _check_order(path, table, brightness)
     good_first = table.iloc[np.argsort(table["state"] != OK, kind="stable")]
@@ -173,31 +180,31 @@ def _with_states(table, path, states, brightness):
 
 
 def _check_order(path, table, brightness):
-    """Refuse labels that are not those of the cubes: bright galaxies are bright in their cubes."""
+    """Refuse labels in another order than the cubes: magnitudes must correlate with fluxes."""
     good = (table["state"] == OK).to_numpy()
-    if good.sum() < ENOUGH:
+    if good.sum() < MIN_GALAXIES:
         return
     correlation = table.loc[good, "dered_petro_r"].corr(pd.Series(brightness)[good], method="spearman")
-    if not correlation < ORDERED:
+    if not correlation < MAX_CORRELATION:
         raise UserError(
             f"the labels of {path} are not in the order of its cubes (magnitudes and fluxes have a rank correlation of "
-            f"{correlation:.2f}, not below {ORDERED}): give the published file itself."
+            f"{correlation:.2f}, not below {MAX_CORRELATION}): give the published file itself."
         )
 
 
-def _check_room(unpacked, cubes):
+def _check_free_disk(unpacked, cubes):
     unpacked.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(unpacked.parent).free
-    if free < cubes.info.file_size + _ROOM:
+    if free < cubes.info.file_size + _FREE:
         raise UserError(
             f"the cubes of {cubes.path} are compressed and need {cubes.info.file_size / 1e9:,.2f} GB in "
             f"{unpacked.parent}, where {free / 1e9:,.2f} GB are free: make room, or put the results on another disk."
         )
 
 
-def _filling(unpacked, cubes):
-    """A context that says so where the disk fills while the cubes are unpacked."""
-    return files.full_disk_said(
+def _full_disk(unpacked, cubes):
+    """Return a context that turns a full disk while cubes are unpacked into a `UserError`."""
+    return files.full_disk_as_user_error(
         lambda why: (
             f"the disk of {unpacked} became full ({why}) while the {cubes.info.file_size / 1e9:,.2f} GB of "
             f"{cubes.path} were unpacked: make room, or put the results on another disk."
@@ -205,12 +212,12 @@ def _filling(unpacked, cubes):
     )
 
 
-def read_cubes(place: dict, rows) -> np.ndarray:
-    """Read cubes by their rows in the published file, in the order of the file.
+def read_cubes(location: dict, rows) -> np.ndarray:
+    """Read cubes by their rows in the published file; disk access is in the order of the file.
 
     Parameters
     ----------
-    place : dict
+    location : dict
         As :func:`read_published` returned it.
     rows : array_like
         (galaxy,) rows, in any order.
@@ -223,26 +230,26 @@ def read_cubes(place: dict, rows) -> np.ndarray:
     Raises
     ------
     UserError
-        Where the file is missing, or another one than was checked.
+        If the file is missing, or is not the one that was checked.
     """
-    file = Path(place["file"])
-    same = file.is_file() and file.stat().st_size == place["bytes"]
-    if same and place["file"] == place["published"]:
-        same = npz.identity(file) == place["identity"]
+    file = Path(location["file"])
+    same = file.is_file() and file.stat().st_size == location["bytes"]
+    if same and location["file"] == location["published"]:
+        same = npz.identity(file) == location["identity"]
     if not same:
         raise UserError(f"{file} is missing or has changed since it was checked: rerun the rule read_published.")
     rows = np.asarray(rows, np.int64)
-    cubes = np.empty((len(rows), *CUBE), np.float32)
+    cubes = np.empty((len(rows), *CUBE.shape), np.float32)
     size = cubes[:1].nbytes
     with open(file, "rb") as stream:
         for index in progress(np.argsort(rows), unit="cube", label="cubes"):
-            stream.seek(place["offset"] + int(rows[index]) * size)
+            stream.seek(location["offset"] + int(rows[index]) * size)
             if stream.readinto(cubes[index]) != size:
                 raise UserError(f"{file} ends before cube {rows[index]}: rerun the rule read_published.")
     return cubes
 
 
-def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, place: dict, store, chunk: int) -> pd.DataFrame:
+def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, location: dict, store, chunk: int) -> pd.DataFrame:
     """Make one chunk of a store from the published cubes.
 
     Parameters
@@ -251,8 +258,8 @@ def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, place: dict, sto
         object_id, spec_id, row: the galaxies of the chunk, all of them, in the order of their rows.
     published : DataFrame
         row, spec_id, state: as :func:`read_published` returned it.
-    place : dict
-        Where the cubes are.
+    location : dict
+        Location of the cubes.
     store : str or Path
         Folder of the store.
     chunk : int
@@ -261,13 +268,13 @@ def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, place: dict, sto
     Returns
     -------
     DataFrame
-        As of :func:`sdss_photoz.cubes.make.make_chunk`; each band of a published cube counts as one frame, and what the
-        file does not tell is missing.
+        As of :func:`sdss_photoz.cubes.make.make_chunk`; each band of a published cube counts as one frame, and values
+        that the file does not give are missing.
 
     Raises
     ------
     UserError
-        Where a galaxy has no good published cube, the galaxies are not the chunk's, or the file has changed.
+        If a galaxy has no good published cube, the galaxies are not the chunk's, or the file has changed.
     """
     group = open_store(store)
     check_rows(galaxies, group, store, chunk)
@@ -277,7 +284,7 @@ def copy_chunk(galaxies: pd.DataFrame, published: pd.DataFrame, place: dict, sto
         raise UserError(
             f"spectrum {rows.index[rows.isna()][0]} has no good published cube: rerun the stage sample."
         )  # fmt: skip
-    flux = read_cubes(place, rows.to_numpy(np.int64))
+    flux = read_cubes(location, rows.to_numpy(np.int64))
     coverage = np.isfinite(flux).mean(axis=(1, 2))
     made = Provenance.unknown(coverage)
     return quality_table(galaxies, group, made, write_shard(store, chunk, flux, made.frames))

@@ -1,50 +1,53 @@
-"""The table of a chunk's quality: what each cube was made of; and the check that its galaxies are those of its shard.
+"""The quality table of a chunk, and the check that its galaxies are those of its shard.
 
-A corrected frame does not say which of its pixels were saturated: the survey interpolated over them before the frame
-was written, and what stands there can be far below the full well. So a pixel counts as saturated from `SATURATED`
-counts on, a level that is low enough for what is left of saturated stars. It was measured on the 18 real frames of
-fields 1035-6-17, 2820-3-122, 3565-1-58, 3565-1-59, 3900-6-269 and 4510-4-30: the wings of a star, 6 to 10 pixels out,
-tell which peak it should have, by the stars of the same frame with peaks of 1,000 to 9,000 counts. Stars keep theirs
-up to some 30,000 (i) to 58,000 counts (g, r). 52 stars that should have more than 28,000 counts have lost their
-cores, and hold at most 2,800 to 54,000 counts, 9,400 in the median; 47 of them reach 5,000 counts, 13 reach 20,000.
-Stars of such a brightness that are not saturated count too: the number is a warning, not a mask.
+A corrected frame does not mark saturated pixels: the survey interpolated over them before the frame was written, and
+the interpolated values can be far below the full well. A pixel therefore counts as saturated from `SATURATED` counts
+on, a level low enough for most saturated stars. It was measured on the 18 real frames of
+fields 1035-6-17, 2820-3-122, 3565-1-58, 3565-1-59, 3900-6-269 and 4510-4-30. The true peak of a star follows from its
+wings, 6 to 10 pixels from the centre, by the profiles of stars of the same frame with peaks of 1,000 to 9,000 counts.
+Peaks are intact up to some 30,000 (i) to 58,000 counts (g, r). 52 stars with true peaks above 28,000 counts have lost
+their cores: their largest pixels have 2,800 to 54,000 counts, 9,400 in the median; 47 reach 5,000 counts, 13 reach
+20,000. Unsaturated stars of such a brightness count too: the number is a warning, not a mask.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from sdss_photoz import __version__
 from sdss_photoz.cubes import VERSION
-from sdss_photoz.cubes.store import chunk_rows
+from sdss_photoz.cubes.store import chunk_rows, grid_of
 from sdss_photoz.errors import UserError
-from sdss_photoz.survey import BANDS, Frame
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.sdss import Frame
 
 SATURATED = 5000.0  # counts: nanomaggies over the frame's NMGY
-_NO_VALUE = -9000.0  # the archive writes -9999
+_NO_VALUE = -9000.0  # the archive writes -9999 for missing values
 
 
 class Provenance(NamedTuple):
-    """What the cubes of some galaxies are made of: arrays (galaxy, band).
+    """The frames, coverage and defects of cubes: arrays (galaxy, band).
 
     Attributes
     ----------
     frames : ndarray
-        int64: frames that are used, those that give any pixel.
+        int64: number of frames that contribute a pixel.
     coverage : ndarray
         float64: fraction of the pixels that a frame covers.
     saturated : ndarray
-        float64: pixels that are saturated in any of the used frames. NaN where there is none, or one of them does not
-        tell its counts.
+        float64: number of pixels saturated in any of the used frames. NaN if there is no frame, or one without NMGY.
     missing : ndarray
-        float64: pixels that a frame should cover and does not, for a value under the kernel is not finite, in the one
-        of its frames that has most of them. NaN: unknown.
+        float64: number of pixels inside a frame that it does not cover because a tap is not finite; the largest of all
+        frames. NaN: unknown.
     used : ndarray
-        object: the used frames, a tuple of Frame in the order of run, camcol and field. None: unknown.
+        object: tuple of the used frames, in the order of run, camcol and field. None: unknown.
     off : dict
-        Of frames whose header is wrong, by how many pixels, or NaN where there was nothing to compare it with: see
-        :func:`sdss_photoz.cubes.great_circle.locate`. Others are not in it.
+        Error (pixels) of each wrong header, NaN for unchecked ones: see
+        :func:`sdss_photoz.cubes.frame_astrometry.locate`. Frames with a sound header are absent.
     """
 
     frames: np.ndarray
@@ -55,28 +58,28 @@ class Provenance(NamedTuple):
     off: dict[Frame, float]
 
     @classmethod
-    def of_nothing(cls, galaxies: int) -> "Provenance":
-        """Galaxies that no frame covers."""
-        shape = galaxies, len(BANDS)
+    def of_nothing(cls, galaxies: int, bands: int) -> "Provenance":
+        """Return the provenance of galaxies that no frame covers."""
+        shape = galaxies, bands
         used = np.empty(shape, object)
         used.fill(())
         return cls(np.zeros(shape, np.int64), np.zeros(shape), np.full(shape, np.nan), np.zeros(shape), used, {})
 
     @classmethod
     def unknown(cls, coverage: np.ndarray) -> "Provenance":
-        """Cubes of unknown frames, one in each band that is covered."""
+        """Return the provenance of cubes of unknown frames, counted as one in each covered band."""
         shape = coverage.shape
         nan, none = np.full(shape, np.nan), np.full(shape, None, object)
         return cls((coverage > 0).astype(np.int64), coverage, nan, nan, none, {})
 
 
 def check_rows(galaxies: pd.DataFrame, group, store, chunk: int) -> None:
-    """Refuse galaxies that are not those of a chunk, in its order.
+    """Check that galaxies are those of a chunk, in its order.
 
     Parameters
     ----------
     galaxies : DataFrame
-        With the column row.
+        With a column row.
     group : zarr.Group
         The open store.
     store : str or Path
@@ -87,7 +90,7 @@ def check_rows(galaxies: pd.DataFrame, group, store, chunk: int) -> None:
     Raises
     ------
     UserError
-        Where they are others.
+        If they are not.
     """
     rows = chunk_rows(group, chunk)
     if galaxies["row"].tolist() != list(range(rows.start, rows.stop)):
@@ -106,7 +109,7 @@ def quality_table(
     frames_digest: str | None = None,
     fields: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Table of a chunk's quality.
+    """Build the quality table of a chunk.
 
     Parameters
     ----------
@@ -115,9 +118,9 @@ def quality_table(
     group : zarr.Group
         The open store.
     made : Provenance
-        What the cubes are made of.
+        Provenance of the cubes.
     shards : dict
-        "flux" and "depth": SHA-256 of the chunk's shards, as `write_shard` gave them.
+        "flux" and "depth": SHA-256 of the chunk's shards, as `write_shard` returns them.
     frames_digest : str, optional
         Digest of the paths, SHA-256 and states of all frames that the chunk needs.
     fields : DataFrame, optional
@@ -126,18 +129,18 @@ def quality_table(
     Returns
     -------
     DataFrame
-        One row a galaxy. The same in all rows: selection (digest), version (of the stage), code (version of the
-        package), frames_digest, flux_sha256, depth_sha256 (of the shards). Its own: object_id, row, and for each band
-        frames_{b}, coverage_{b}, saturated_{b}, missing_{b} as in :class:`Provenance`, used_{b} (the used frames as
-        "run-camcol-field", with blanks between them), by_terms_{b} (those of them whose header is wrong, so that they
-        lie by their great-circle terms), unchecked_{b} (those with nothing to compare their header with), seeing_{b}
-        (arcsec, FWHM) and sky_{b} (nanomaggies per square arcsec), their medians. What is unknown is missing.
+        One row for each galaxy. Equal in all rows: selection (digest), version (of the stage), code (version of the
+        package), frames_digest, flux_sha256, depth_sha256 (of the shards). For each galaxy: object_id, row, and by band
+        frames_{b}, coverage_{b}, saturated_{b}, missing_{b} as in :class:`Provenance`, used_{b} (frames as
+        "run-camcol-field", separated by blanks), by_terms_{b} (used frames whose header is wrong, placed by their
+        great-circle terms), unchecked_{b} (used frames without terms to check their header), and the frames' median
+        seeing_{b} (arcsec, FWHM) and sky_{b} (nanomaggies per square arcsec). Unknown values are missing.
     """
     quality = pd.DataFrame({"object_id": galaxies["object_id"].to_numpy(), "row": galaxies["row"].to_numpy()})
     quality["selection"], quality["version"], quality["code"] = group.attrs["selection"], VERSION, __version__
     quality["frames_digest"] = pd.Series([frames_digest] * len(quality), dtype="str")
     quality["flux_sha256"], quality["depth_sha256"] = shards["flux"], shards["depth"]
-    for index, band in enumerate(BANDS):
+    for index, band in enumerate(grid_of(group).bands):
         used = made.used[:, index]
         quality[f"frames_{band}"] = made.frames[:, index]
         quality[f"coverage_{band}"] = made.coverage[:, index]
@@ -151,8 +154,14 @@ def quality_table(
     return quality
 
 
+def bands_of(tables: Sequence[Path]) -> list[str]:
+    """Return the bands of the cubes whose quality tables these are, in the survey's order."""
+    columns = pq.read_schema(tables[0]).names
+    return [band for band in SDSS.band_names if f"coverage_{band}" in columns]
+
+
 def _names(used, of: set[Frame] | None = None) -> pd.Series:
-    """Names of each galaxy's frames, or of those of them that are in a set."""
+    """Return the names of each galaxy's frames, restricted to a set if one is given."""
     named = [None if frames is None else " ".join(_name(f) for f in frames if of is None or f in of) for frames in used]
     return pd.Series(named, dtype="str")
 
@@ -162,11 +171,11 @@ def _name(frame: Frame) -> str:
 
 
 def _median(used, fields: pd.DataFrame | None, column: str) -> np.ndarray:
-    """Median of a column of the fields over the frames of each galaxy; NaN where none of them has a value."""
+    """Return the median of a column of `fields` over the frames of each galaxy; NaN if no frame has a value."""
     known = {}
     if fields is not None and column in fields:
         values = fields[column].to_numpy(float)
         keys = fields[["run", "camcol", "field"]].itertuples(index=False, name=None)
-        known = {key: value for key, value in zip(keys, values, strict=True) if value > _NO_VALUE}  # nor is NaN
+        known = {key: value for key, value in zip(keys, values, strict=True) if value > _NO_VALUE}  # false for NaN
     found = ([known[frame[:3]] for frame in frames or () if frame[:3] in known] for frames in used)
     return np.array([np.median(values) if values else np.nan for values in found], float)

@@ -1,13 +1,13 @@
-"""The stack of the frames that overlap one galaxy: by SWarp's rule their unweighted median, or their mean."""
+"""Stacks of the frames that overlap one galaxy: the unweighted median, as SWarp takes it, or the mean."""
 
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from sdss_photoz.cubes.compiled import compiled
+from sdss_photoz.cubes.jit import cached_njit
 
 
-@compiled
+@cached_njit
 def median_stack(layers):
     """Median over the frames that cover a pixel; an even count takes the mean of the two middle values.
 
@@ -58,9 +58,9 @@ def median_stack(layers):
 
 def mean_stack(layers):
     """Mean over the frames that cover a pixel, summed in double precision; otherwise as :func:`median_stack`."""
-    there = np.isfinite(layers)
-    count = np.count_nonzero(there, axis=0)
-    total = np.sum(layers, axis=0, dtype=float, where=there)
+    covered = np.isfinite(layers)
+    count = np.count_nonzero(covered, axis=0)
+    total = np.sum(layers, axis=0, dtype=float, where=covered)
     flux = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
     return flux.astype(np.float32), int(count.max(initial=0)), np.count_nonzero(count)
 
@@ -69,20 +69,19 @@ STACKS = {"median": median_stack, "mean": mean_stack}
 
 
 def trim(layers: np.ndarray, strips: Sequence[Hashable]) -> None:
-    """Give each pixel that several fields of one strip cover to the first of them, in place.
+    """Set pixels to NaN, in place, that an earlier field of the same strip covers.
 
-    Adjacent fields of a run repeat 128 rows of the same camera pixels: kept twice, they count twice. A later field
-    fills in only where an earlier one covers nothing, so that no gap is left, nor anything lost at a run's end.
+    Adjacent fields of a run repeat 128 rows of the same camera pixels, which would count twice in the stack.
 
     Parameters
     ----------
     layers : ndarray
         (frame, y, x) float32, NaN where a frame does not cover a pixel; fields of a strip in the order of their number.
     strips : sequence
-        (frame,) what tells one strip from another: run and camera column.
+        (frame,) identifier of the strip: run and camera column.
     """
-    taken = {}
+    covered = {}
     for layer, strip in zip(layers, strips, strict=True):
-        before = taken.setdefault(strip, np.zeros(layer.shape, bool))
-        layer[before] = np.nan
-        before |= np.isfinite(layer)
+        earlier = covered.setdefault(strip, np.zeros(layer.shape, bool))
+        layer[earlier] = np.nan
+        earlier |= np.isfinite(layer)

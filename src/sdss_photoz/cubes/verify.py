@@ -1,8 +1,8 @@
-"""Check that a store of cubes is whole: every shard is there, as it was written, and of the store's own galaxies.
+"""Check that a store of cubes is complete and unaltered, and that each shard holds the store's own galaxies.
 
-Each shard is read once: its SHA-256 must be the one that was noted when it was written, in the chunk's quality table
-or, for a store of `sdss-photoz cutouts`, in the store itself. Prints a line for each file that is wrong, then what to
-do; the exit status is 0 where all is whole, else 1.
+Each shard is read once: its SHA-256 must be the one that was recorded when it was written, in the chunk's quality table
+or, for a store of `sdss-photoz cutouts`, in the store's attributes. Prints a line for each wrong file, then how to make
+it again; the exit status is 0 if nothing is wrong, else 1.
 """
 
 from collections.abc import Iterator
@@ -16,26 +16,18 @@ from zarr.storage import MemoryStore
 
 from sdss_photoz import files
 from sdss_photoz.cubes import VERSION
-from sdss_photoz.cubes.store import (
-    COORDINATES,
-    UNREADABLE,
-    chunk_count,
-    chunk_rows,
-    layout,
-    layout_files,
-    open_store,
-    quality_file,
-    shard_files,
-)
+from sdss_photoz.cubes.layout import COORDINATES, layout_contents, layout_paths
+from sdss_photoz.cubes.load import UNREADABLE
+from sdss_photoz.cubes.store import chunk_count, chunk_rows, grid_of, open_store, quality_file, shard_files
 from sdss_photoz.errors import UserError
 from sdss_photoz.progress import progress
 
-NAMED = 20  # files in one sentence
+MAX_NAMES = 20  # files named in one message
 _COLUMNS = ["object_id", "row", "selection", "version", "flux_sha256", "depth_sha256"]
 
 
 class Flaw(NamedTuple):
-    """A file of a store that is wrong, and the chunk that it belongs to: None where all chunks rest on it."""
+    """A wrong file of a store, its chunk (None for files of the whole store), and what is wrong with it."""
 
     chunk: int | None
     file: Path
@@ -46,7 +38,7 @@ class Flaw(NamedTuple):
 
 
 def add_arguments(parser) -> None:
-    """Add the words of ``sdss-photoz verify`` to an argparse parser."""
+    """Add the arguments of ``sdss-photoz verify`` to an argparse parser."""
     parser.add_argument("store", metavar="STORE", help="Zarr store of cubes")
 
 
@@ -63,21 +55,21 @@ def main(arguments) -> None:
 
 
 def _remedy(store: Path, wrong: set) -> str:
-    """What to do: Snakemake itself does not miss a shard once the report is there."""
-    anew = "remove it and run sdss-photoz cutouts again"
+    """Return the command that makes wrong files again; Snakemake itself does not look for shards behind a report."""
+    remake = "remove it and run sdss-photoz cutouts again"
     try:
         if open_store(store).attrs["quality"] is None:
-            return anew
-        otherwise = ""
-    except UserError:  # it no longer says who made it
-        otherwise = f"; or, where no run made it, {anew}"
+            return remake
+        alternative = ""
+    except UserError:  # its attributes, which tell a run from a command, cannot be read
+        alternative = f"; or, where no run made it, {remake}"
     targets = [store / "zarr.json" if chunk is None else shard_files(store, chunk)[0] for chunk in sorted(wrong)]
-    named = " ".join(map(str, targets[:NAMED])) + (" and so on" if len(targets) > NAMED else "")
-    return f"run snakemake --cores all --force {named}, with the --configfile of its run{otherwise}"
+    named = " ".join(map(str, targets[:MAX_NAMES])) + (" and so on" if len(targets) > MAX_NAMES else "")
+    return f"run snakemake --cores all --force {named}, with the --configfile of its run{alternative}"
 
 
 def verify(path) -> Iterator[Flaw]:
-    """Look for what is wrong with a store, one table and one inner chunk at a time.
+    """Yield the faults of a store, checking one table and one inner chunk at a time.
 
     Parameters
     ----------
@@ -87,17 +79,17 @@ def verify(path) -> Iterator[Flaw]:
     Yields
     ------
     Flaw
-        None at all where the store is whole.
+        One for each wrong file.
 
     Raises
     ------
     UserError
-        Where there is no store.
+        If there is no store.
     """
     path = Path(path)
     try:
         _check_layout(path)
-    except _Wrong as wrong:  # it cannot be said what the chunks should be
+    except _Wrong as wrong:  # without a layout the chunks cannot be checked
         yield Flaw(None, wrong.file, str(wrong))
         return
     group = open_store(path)
@@ -107,7 +99,7 @@ def verify(path) -> Iterator[Flaw]:
 
 
 class _Wrong(Exception):
-    """What is wrong with one file."""
+    """One file is wrong; the message says how."""
 
     def __init__(self, file: Path, what: str):
         super().__init__(what)
@@ -115,21 +107,21 @@ class _Wrong(Exception):
 
 
 def _check_layout(path: Path) -> None:
-    """Refuse metadata and coordinates that are not as `create_store` writes them for the store's selection."""
-    there = [file for file in layout_files(path) if file.is_file()]
-    if not there:
-        open_store(path)  # says that there is no store
-    for file in layout_files(path):
-        if file not in there:
+    """Raise `_Wrong` if metadata or coordinates differ from those that `create_store` writes for the selection."""
+    existing = [file for file in layout_paths(path) if file.is_file()]
+    if not existing:
+        open_store(path)  # raises that there is no store
+    for file in layout_paths(path):
+        if file not in existing:
             raise _Wrong(file, "is missing")
     try:
         group = open_store(path)
         found = {name: group[name] for name in ("flux", "depth", *COORDINATES)}
         galaxies = pd.DataFrame({name: found[name][:] for name in ("object_id", "ra", "dec")})
         chunks = chunk_count(group)
-        whole = layout(galaxies, chunks, group.attrs["precision"], group.attrs["quality"])
-        expected = zarr.open_group(MemoryStore(whole), mode="r", zarr_format=3)
-        same = all(_form(found[name]) == _form(expected[name]) for name in found)
+        contents = layout_contents(galaxies, chunks, group.attrs["precision"], group.attrs["quality"], grid_of(group))
+        expected = zarr.open_group(MemoryStore(contents), mode="r", zarr_format=3)
+        same = all(_encoding(found[name]) == _encoding(expected[name]) for name in found)
         same &= found["band"][:].tolist() == expected["band"][:].tolist()
     except (UserError, KeyError, TypeError, *UNREADABLE) as error:
         raise _Wrong(path, f"has damaged metadata or coordinates ({_short(error)})") from None
@@ -141,31 +133,31 @@ def _check_layout(path: Path) -> None:
         raise _Wrong(path / "zarr.json", "does not note the SHA-256 of each shard")
 
 
-def _form(array) -> tuple:
-    """All that decides how an array's bytes are read."""
-    kept = array.metadata
-    return kept.shape, kept.data_type, kept.chunk_grid, kept.codecs, kept.dimension_names, str(kept.fill_value)
+def _encoding(array) -> tuple:
+    """Return the metadata that determine how an array's bytes are read."""
+    found = array.metadata
+    return found.shape, found.data_type, found.chunk_grid, found.codecs, found.dimension_names, str(found.fill_value)
 
 
 def _flaws_of_chunk(path: Path, group, chunk: int, object_id: np.ndarray) -> Iterator[Flaw]:
     rows, table = chunk_rows(group, chunk), quality_file(path, group, chunk)
     try:
         if table is None:
-            noted = group.attrs["shards"][chunk]
+            recorded = group.attrs["shards"][chunk]
         else:
-            noted = _noted(table, group.attrs["selection"], rows, object_id[rows])
+            recorded = _recorded_digests(table, group.attrs["selection"], rows, object_id[rows])
     except _Wrong as wrong:
         yield Flaw(chunk, wrong.file, str(wrong))
-        noted = {}
+        recorded = {}
     for name, file in zip(("flux", "depth"), shard_files(path, chunk), strict=True):
         try:
-            _check_shard(file, noted.get(name), group[name], rows)
+            _check_shard(file, recorded.get(name), group[name], rows)
         except _Wrong as wrong:
             yield Flaw(chunk, wrong.file, str(wrong))
 
 
-def _noted(table: Path, selection: str, rows: slice, object_id: np.ndarray) -> dict[str, str]:
-    """SHA-256 of a chunk's shards as its quality table notes them."""
+def _recorded_digests(table: Path, selection: str, rows: slice, object_id: np.ndarray) -> dict[str, str]:
+    """Return the SHA-256 of a chunk's shards recorded in its quality table; raise `_Wrong` for another table."""
     try:
         found = pd.read_parquet(table, columns=_COLUMNS)
     except FileNotFoundError:
@@ -178,21 +170,21 @@ def _noted(table: Path, selection: str, rows: slice, object_id: np.ndarray) -> d
         raise _Wrong(table, "is of another chunk's galaxies")
     if set(found["version"]) != {VERSION}:
         raise _Wrong(table, f"is of version {found['version'].iloc[0]} of the stage cubes, not {VERSION}")
-    noted = found[["flux_sha256", "depth_sha256"]].drop_duplicates()
-    if len(noted) != 1 or noted.isna().any(axis=None):
+    recorded = found[["flux_sha256", "depth_sha256"]].drop_duplicates()
+    if len(recorded) != 1 or recorded.isna().any(axis=None):
         raise _Wrong(table, "does not note the SHA-256 of its shards")
-    return {"flux": noted["flux_sha256"].iloc[0], "depth": noted["depth_sha256"].iloc[0]}
+    return {"flux": recorded["flux_sha256"].iloc[0], "depth": recorded["depth_sha256"].iloc[0]}
 
 
-def _check_shard(file: Path, noted: str | None, array, rows: slice) -> None:
+def _check_shard(file: Path, recorded: str | None, array, rows: slice) -> None:
     try:
-        if noted is None:  # its table is wrong; at least it must be there
+        if recorded is None:  # the table is wrong: check only that the shard exists
             if file.stat().st_size == 0:
                 raise _Wrong(file, "is empty")
-        elif files.sha256(file) != noted:
+        elif files.sha256(file) != recorded:
             raise _Wrong(file, "is not the file that was written: its SHA-256 is another one")
         else:
-            array[rows.start]  # written with the precision that the store has now
+            array[rows.start]  # fails if it was written with another precision than the store's
     except FileNotFoundError:
         raise _Wrong(file, "is missing") from None
     except UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""Answers of the embedded archive as the survey's services print them."""
+"""Format query results of the embedded archive as the survey's services do."""
 
 import io
 
@@ -9,9 +9,9 @@ DIGITS = {"float32": "%.7g", "float64": "%.15g"}  # of SQL Server's real and flo
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV: names, then rows, floating-point numbers with the digits of the services, NULL as ``null``.
+    """Format a table as CSV: a header, floating-point numbers with the services' digits, NULL as ``null``.
 
-    Digits as in the recorded replies: 0.04559058 (real) and 258.250803912329 (float).
+    Digits are those of recorded replies: 0.04559058 (real) and 258.250803912329 (float).
     """
     printed = {}
     for name in table:
@@ -27,7 +27,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def to_values(table: pd.DataFrame) -> list[list]:
-    """Rows of a table as JSON has them: numbers with the digits of the services, NULL as None."""
+    """Convert a table to rows of JSON values: numbers with the services' digits, NULL as None."""
     printed = {}
     for name in table:
         column = table[name]

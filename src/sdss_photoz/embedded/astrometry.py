@@ -1,4 +1,4 @@
-"""Runs, strips and fields of the simulated survey, and where their pixels lie on the sky.
+"""Runs, strips and fields of the simulated survey, and their astrometry.
 
 Rows and columns are the survey's: the centre of the 0-based pixel (x, y) has column x + 0.5 and row y + 0.5.
 Great-circle coordinates are mu = a + b row + c col and nu = d + e row + f col (degrees), in the system of a node and an
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sdss_photoz.embedded.camera import CAMERA_ROW
-from sdss_photoz.sample.footprint import great_circle, sky_position
-from sdss_photoz.survey import BANDS, FIELD_ROWS, FRAME_SHAPE
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.great_circle import great_circle, sky_position
+from sdss_photoz.surveys.sdss import FIELD_ROWS, FRAME_SHAPE
 
 DEGREES_PER_PIXEL = 1.1e-4
 REFERENCE_PIXEL = (1024.0, 744.0)  # 0-based x, y of CRPIX (1025, 745)
@@ -41,22 +42,22 @@ class Strip:
 
     @property
     def rows(self) -> int:
-        """Rows of the whole strip: each field shares its last 128 with the next."""
+        """Number of rows of the strip; adjacent fields overlap by 128 rows."""
         return FRAME_SHAPE[0] + FIELD_ROWS * (self.fields - 1)
 
     def field_terms(self, number: int, band: str) -> tuple[float, ...]:
-        """Terms a…f (degrees, degrees per pixel) of the `number`-th field of the strip in one band."""
+        """Return the terms a…f (degrees, degrees per pixel) of the `number`-th field of the strip in one band."""
         a, b, c, d, e, f = self.terms[band]
         return a + b * FIELD_ROWS * number, b, c, d + e * FIELD_ROWS * number, e, f
 
     def sky(self, band: str, x, y):
-        """Right ascension and declination (degrees) of 0-based pixel coordinates of the strip."""
+        """Return right ascension and declination (degrees) of 0-based pixel coordinates of the strip."""
         a, b, c, d, e, f = self.terms[band]
         row, column = np.asarray(y) + 0.5, np.asarray(x) + 0.5
         return sky_position(a + b * row + c * column, d + e * row + f * column, self.node, self.incl)
 
     def pixels(self, band: str, ra, dec):
-        """0-based pixel coordinates x, y of the strip where a position (degrees) lies."""
+        """Return the 0-based pixel coordinates x, y in the strip of a position (degrees)."""
         a, b, c, d, e, f = self.terms[band]
         mu, nu, _, _ = great_circle(ra, dec, self.node, self.incl)
         along, across = (mu - a + 180) % 360 - 180, nu - d
@@ -65,7 +66,7 @@ class Strip:
 
 
 def tangent_plane(ra, dec, ra0, dec0):
-    """Gnomonic coordinates (degrees) east and north of a reference position (degrees)."""
+    """Return gnomonic coordinates (degrees) east and north of a reference position (degrees)."""
     angle, dec, dec0 = np.radians(np.asarray(ra) - ra0), np.radians(dec), np.radians(dec0)
     depth = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(angle)
     north = np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(angle)
@@ -73,7 +74,7 @@ def tangent_plane(ra, dec, ra0, dec0):
 
 
 def tangent_wcs(strip: Strip, number: int, band: str) -> dict[str, float]:
-    """Header keys CRVAL and CD of the plain TAN projection that best fits a field's great-circle terms."""
+    """Fit a TAN projection to a field's great-circle terms; return the header keys CRVAL and CD."""
     offset = FIELD_ROWS * number
     x, y = np.meshgrid(np.linspace(0, FRAME_SHAPE[1] - 1, 9), np.linspace(0, FRAME_SHAPE[0] - 1, 7))
     ra0, dec0 = (float(value) for value in strip.sky(band, REFERENCE_PIXEL[0], REFERENCE_PIXEL[1] + offset))
@@ -85,9 +86,9 @@ def tangent_wcs(strip: Strip, number: int, band: str) -> dict[str, float]:
 
 
 def _draw_terms(mu: float, nu: float, rng) -> dict[str, tuple[float, ...]]:
-    """Terms of the five bands: their pixels differ by up to a few arcsec, their scales by 1e-4, as in real runs."""
+    """Draw the terms of the five bands, with offsets of up to a few arcsec and scales within 1e-4, as in real runs."""
     terms = {}
-    for band in BANDS:
+    for band in SDSS.band_names:
         shift = rng.normal(0, 2.5e-4, 2)
         scale = DEGREES_PER_PIXEL * (1 + rng.normal(0, 1e-4, 2))
         skew = rng.normal(0, 3e-8, 2)
@@ -101,17 +102,17 @@ def draw_strips(fields: int, visits: int, seed: int) -> tuple[list[Strip], list[
     Parameters
     ----------
     fields : int
-        Fields seen once, dealt into strips of at most three adjacent fields in different places of the sky; the last
-        strip has the wrong zero point (the suspect zone).
+        Number of fields observed once, in strips of at most three adjacent fields at different positions; the last
+        strip has a wrong zero point (the suspect zone).
     visits : int
-        Runs that see the patch at Dec 0.
+        Number of runs that observe the patch at Dec 0.
     seed : int
         Seed of the sky.
 
     Returns
     -------
     (strips, patch) : lists of Strip
-        The strips, and one strip of one field for each run that sees the patch.
+        The strips, and one strip of one field for each run that observes the patch.
     """
     rng = np.random.default_rng([seed, 1])
     lengths = [STRIP_FIELDS] * (fields // STRIP_FIELDS) + ([fields % STRIP_FIELDS] if fields % STRIP_FIELDS else [])
@@ -135,7 +136,7 @@ def draw_strips(fields: int, visits: int, seed: int) -> tuple[list[Strip], list[
     patch = []
     nu = _nu(PATCH["camcol"], "N", rng)
     for run in runs[len(lengths) :]:
-        offset = rng.uniform(-0.006, 0.006, 2)  # pointing differs by up to some 50 pixels
+        offset = rng.uniform(-0.006, 0.006, 2)  # pointing offsets of up to some 50 pixels
         patch.append(
             Strip(
                 run=int(run), camcol=PATCH["camcol"], first_field=int(rng.integers(11, 700)), fields=1,
@@ -148,10 +149,10 @@ def draw_strips(fields: int, visits: int, seed: int) -> tuple[list[Strip], list[
 
 
 def _nu(camcol: int, strip: str, rng) -> float:
-    """Great-circle latitude of column 0: six camera columns 25.17 arcmin apart, the strips N and S between them."""
+    """Draw the great-circle latitude of column 0: camera columns are 25.17 arcmin apart, strips N and S interleaved."""
     return 0.4194 * (camcol - 3.5) - 0.1126 + (0.105 if strip == "N" else -0.105) + rng.normal(0, 0.005)
 
 
 def band_delay(band: str) -> float:
-    """Days between a field's passage through r and through another band's detector: some 72 s from one to the next."""
+    """Return the days between a field's exposure in r and in another band; detectors follow each other by some 72 s."""
     return (CAMERA_ROW[band] - 1) * 71.72 / 86_400

@@ -1,4 +1,4 @@
-"""Build the embedded archive: frames in the archive's layout, the objects measured on them, and the catalogue."""
+"""Build the embedded archive: frames in the archive's layout, objects measured on them, and the catalogue."""
 
 import hashlib
 import multiprocessing
@@ -15,34 +15,37 @@ from sdss_photoz.embedded.astrometry import tangent_wcs
 from sdss_photoz.embedded.scene import Scene, draw_scenes
 from sdss_photoz.files import whole, write_csv
 from sdss_photoz.progress import progress
-from sdss_photoz.survey import BANDS, EXTINCTION_PER_EBV, FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, Frame
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.sdss import FIELD_ROWS, FRAME_SHAPE, Frame
 
-SUSPECT_ERROR = 0.03  # mag: what the suspect zone's band is too faint by
+SUSPECT_ERROR = 0.03  # mag by which the band of the suspect zone is too faint
 PSF_STAMP = 48
-POSITION_ERROR = 0.03  # arcsec, in each coordinate
-MEASURED_BANDS = "rugiz"  # r first: its Petrosian radius holds for all bands
+POSITION_ERROR = 0.03  # arcsec, standard deviation in each coordinate
+MEASURED_BANDS = "rugiz"  # r first: its Petrosian radius is used in all bands
 
-_scenes: list[Scene] = []  # of the pool's processes, inherited when they are forked
+_scenes: list[Scene] = []  # inherited by the pool's processes when they are forked
 
 
 def _shapes(scene: Scene, index: int) -> list[tuple]:
-    """Fourier images of each object's parts (none for stars) and the size of its stamp, in a strip's pixels."""
+    """Return for each object the Fourier images of bulge and disc (None for stars) and the stamp size in pixels."""
     strip, conditions = scene.strips[index], scene.conditions[index][0]
     keys = tangent_wcs(strip, 0, "r")
     to_pixels = np.linalg.inv([[keys["CD1_1"], keys["CD1_2"]], [keys["CD2_1"], keys["CD2_2"]]])
-    limits = {band: render.VANISHING * camera.sky_noise(conditions[band]) for band in BANDS}
+    limits = {band: render.VANISHING * camera.sky_noise(conditions[band]) for band in SDSS.band_names}
     shapes = []
     for thing in scene.objects.itertuples():
-        flux = {band: getattr(thing, f"flux_{band}") for band in BANDS}
+        flux = {band: getattr(thing, f"flux_{band}") for band in SDSS.band_names}
         if thing.kind == "star":
-            core = conditions["u"]["fwhm"] / PIXEL_SCALE
-            radius = core * max((0.3 * flux[b] / core**2 / limits[b]) ** (1 / (2 * render.MOFFAT_BETA)) for b in BANDS)
+            core = conditions["u"]["fwhm"] / SDSS.pixel_scale
+            radius = core * max(
+                (0.3 * flux[b] / core**2 / limits[b]) ** (1 / (2 * render.MOFFAT_BETA)) for b in SDSS.band_names
+            )
             shapes.append((None, render.stamp_size(radius + 8)))
             continue
-        bulge_r50, disc_r50 = thing.bulge_r50 / PIXEL_SCALE, thing.disc_r50 / PIXEL_SCALE
+        bulge_r50, disc_r50 = thing.bulge_r50 / SDSS.pixel_scale, thing.disc_r50 / SDSS.pixel_scale
         radius = max(
-            render.vanishing_radius(flux[b], bulge_r50, disc_r50, getattr(thing, f"bulge_share_{b}"), limits[b])
-            for b in BANDS
+            render.vanishing_radius(flux[b], bulge_r50, disc_r50, getattr(thing, f"bulge_fraction_{b}"), limits[b])
+            for b in SDSS.band_names
         )
         size = render.stamp_size(radius + 10)
         angle = np.radians(thing.position_angle)
@@ -60,13 +63,13 @@ def _shapes(scene: Scene, index: int) -> list[tuple]:
 
 
 def _draw_band(scene, index, number, band, shapes, psfs, wanted):
-    """Noise-free light of one frame, and what photometry needs of each object (`None` where it does not reach)."""
+    """Return the noise-free light of one frame, and a `Source` for each object (None if outside the frame)."""
     strip, objects = scene.strips[index], scene.objects
     x, y = strip.pixels(band, objects["ra"].to_numpy(), objects["dec"].to_numpy())
     light, sources = np.zeros(FRAME_SHAPE, np.float32), []
     top = FIELD_ROWS * number
     blocks = np.clip(y // FIELD_ROWS, 0, strip.fields).astype(int)
-    share = objects["bulge_share_r"].to_numpy()
+    bulge_fraction = objects["bulge_fraction_r"].to_numpy()
     zero_point = 10 ** (-0.4 * SUSPECT_ERROR) if strip.suspect == band else 1.0
     for k, (parts, size) in enumerate(shapes):
         if not (top - size < y[k] < top + FRAME_SHAPE[0] + size and -size < x[k] < FRAME_SHAPE[1] + size):
@@ -82,20 +85,22 @@ def _draw_band(scene, index, number, band, shapes, psfs, wanted):
             sources.append(None)
             continue
         flux = objects[f"flux_{band}"].iat[k] * zero_point
-        bulge = 1.0 if parts is None else objects[f"bulge_share_{band}"].iat[k]
+        bulge = 1.0 if parts is None else objects[f"bulge_fraction_{band}"].iat[k]
         for template, amount in zip(templates, (flux * bulge, flux * (1 - bulge)), strict=False):
             light[window] += np.float32(amount) * template
         if not wanted[k]:
-            sources.append(photometry.Source(x[k], y[k] - top, window, templates, share[k]))
+            sources.append(photometry.Source(x[k], y[k] - top, window, templates, bulge_fraction[k]))
             continue
         point, row, column = render.stamp(psf.fourier(PSF_STAMP), x[k], y[k])
         psf_window, part = render.overlap(row - top, column, PSF_STAMP, FRAME_SHAPE)
-        sources.append(photometry.Source(x[k], y[k] - top, window, templates, share[k], psf_window, point[part]))
+        sources.append(
+            photometry.Source(x[k], y[k] - top, window, templates, bulge_fraction[k], psf_window, point[part])
+        )
     return light, sources
 
 
 def _neighbourhood(sources: list, primary: np.ndarray) -> tuple[list, list[int]]:
-    """The primary objects of a field and all whose windows meet theirs; where the primary ones stand among them."""
+    """Return primary objects of a field and all whose windows overlap theirs, and the indices of the primary ones."""
     own = [sources[k] for k in np.flatnonzero(primary)]
     box = np.array([[axis.start, axis.stop] for source in own for axis in source.window]).reshape(-1, 2, 2)
     near, wanted = [], []
@@ -103,8 +108,8 @@ def _neighbourhood(sources: list, primary: np.ndarray) -> tuple[list, list[int]]
         if source is None:
             continue
         rows, columns = source.window
-        meets = (box[:, 0, 0] < rows.stop) & (box[:, 0, 1] > rows.start)
-        if is_primary or np.any(meets & (box[:, 1, 0] < columns.stop) & (box[:, 1, 1] > columns.start)):
+        overlaps = (box[:, 0, 0] < rows.stop) & (box[:, 0, 1] > rows.start)
+        if is_primary or np.any(overlaps & (box[:, 1, 0] < columns.stop) & (box[:, 1, 1] > columns.start)):
             if is_primary:
                 wanted.append(len(near))
             near.append(source)
@@ -115,7 +120,9 @@ def _expose_field(seed: int, folder: Path, release: int, scene_number: int, inde
     """Render, write and measure the five frames of one field; return their manifest and the primary objects."""
     scene = _scenes[scene_number]
     strip, conditions = scene.strips[index], scene.conditions[index]
-    psfs = [{b: render.PointSpread(now[b]["fwhm"], tuple(now[b]["shear"])) for b in BANDS} for now in conditions]
+    psfs = [
+        {b: render.PointSpread(now[b]["fwhm"], tuple(now[b]["shear"])) for b in SDSS.band_names} for now in conditions
+    ]
     primary = ((scene.objects["strip_index"] == index) & (scene.objects["field_index"] == number)).to_numpy()
     shapes = _shapes(scene, index)
     frames, measured, radii = [], {}, None
@@ -134,12 +141,12 @@ def _expose_field(seed: int, folder: Path, release: int, scene_number: int, inde
                 image, near, wanted, band, camera.sky_noise(now), camera.photon_variance(now), radii
             )
             measured[band] = pd.DataFrame(values, index=np.flatnonzero(primary))
-            radii = measured["r"]["petro_rad"].to_numpy() / PIXEL_SCALE
+            radii = measured["r"]["petro_rad"].to_numpy() / SDSS.pixel_scale
     return frames, _catalogue_rows(scene, index, number, primary, measured, seed) if primary.any() else None
 
 
 def _catalogue_rows(scene, index, number, primary, measured, seed) -> pd.DataFrame:
-    """The primary objects of a field as the catalogue will know them."""
+    """Return the catalogue rows of the primary objects of a field."""
     strip, now = scene.strips[index], scene.conditions[index][number]
     rng = np.random.default_rng([seed, 4, strip.run, strip.camcol, strip.first_field + number])
     objects = scene.objects[primary]
@@ -157,9 +164,9 @@ def _catalogue_rows(scene, index, number, primary, measured, seed) -> pd.DataFra
             "ebv": objects["ebv"], "ebv_catalog": objects["ebv_catalog"],
         }
     )  # fmt: skip
-    for band in BANDS:
+    for band in SDSS.band_names:
         values = measured[band].loc[rows.index]
-        rows[f"extinction_{band}"] = EXTINCTION_PER_EBV[band] * rows["ebv_catalog"]
+        rows[f"extinction_{band}"] = SDSS.extinction[band] * rows["ebv_catalog"]
         for name in ("model_mag", "model_mag_err", "cmodel_mag", "cmodel_mag_err", "petro_mag", "petro_mag_err"):
             rows[f"{name}_{band}"] = values[name]
         for name in ("psf_mag", "petro_r50", "petro_r90"):
@@ -177,7 +184,7 @@ def _catalogue_rows(scene, index, number, primary, measured, seed) -> pd.DataFra
 
 
 def _field_rows(scenes: list[Scene]) -> pd.DataFrame:
-    """One row a field, as table Field and table Frame know it."""
+    """Return one row for each field, for the tables Field and Frame."""
     rows = []
     for scene in scenes:
         for strip, conditions in zip(scene.strips, scene.conditions, strict=True):
@@ -190,15 +197,15 @@ def _field_rows(scenes: list[Scene]) -> pd.DataFrame:
                 row = {"run": strip.run, "camcol": strip.camcol, "field": strip.first_field + number}
                 row |= {"stripe": strip.stripe, "strip": strip.strip, "node": strip.node, "incl": strip.incl}
                 row |= dict(zip("abcdef", strip.field_terms(number, "r"), strict=True))
-                for band in BANDS:
+                for band in SDSS.band_names:
                     row |= {
                         f"{term}_{band}": value
                         for term, value in zip("abcdef", strip.field_terms(number, band), strict=True)
                     }
                 row |= {"ra": float(centre[0]), "dec": float(centre[1]), "ra_min": ra.min(), "ra_max": ra.max()}
                 row |= {"dec_min": dec.min(), "dec_max": dec.max(), "mjd": strip.mjd}
-                row |= {f"psf_fwhm_{band}": now[band]["fwhm"] for band in BANDS}
-                row |= {f"sky_{band}": camera.sky_brightness(now[band]) for band in BANDS}
+                row |= {f"psf_fwhm_{band}": now[band]["fwhm"] for band in SDSS.band_names}
+                row |= {f"sky_{band}": camera.sky_brightness(now[band]) for band in SDSS.band_names}
                 rows.append(row | {"suspect": strip.suspect is not None})
     return pd.DataFrame(rows)
 
@@ -209,18 +216,20 @@ def make_sky(embedded: Embedded, folder, release: int = 12, processes: int = 1) 
     Parameters
     ----------
     embedded : Embedded
-        The config's block: seed, fields, galaxies per field, visits of the patch.
+        The block `embedded` of the configuration.
     folder : Path
-        Frames go to ``folder/sas`` in the archive's layout, their list (path, bytes, sha256) to ``folder/frames.csv``.
+        Frames are written to ``folder/sas`` in the archive's layout, their list (path, bytes, sha256) to
+        ``folder/frames.csv``.
     release : int
         Data release, which names the layout's first folders.
     processes : int
-        Fields rendered at once; the bytes do not depend on it.
+        Number of processes that render fields; the bytes do not depend on it.
 
     Returns
     -------
     (fields, objects) : DataFrames
-        One row a field; one row an object, in the field where it is primary. Magnitudes hold Galactic extinction.
+        One row for each field; one row for each object, in the field where it is primary. Magnitudes are not
+        corrected for Galactic extinction.
     """
     global _scenes
     folder = Path(folder)
@@ -233,17 +242,17 @@ def make_sky(embedded: Embedded, folder, release: int = 12, processes: int = 1) 
     ]
     fields = _field_rows(_scenes)
     results = [None] * len(jobs)
-    with progress(total=len(BANDS) * len(jobs), unit="frame", label="simulated sky") as bar:
+    with progress(total=len(SDSS.band_names) * len(jobs), unit="frame", label="simulated sky") as bar:
         if processes == 1:
             for number, job in enumerate(jobs):
                 results[number] = _expose_field(*job)
-                bar.update(len(BANDS))
-        else:  # forked, so that scenes need not travel; a worker's order of fields leaves no trace in the files
+                bar.update(len(SDSS.band_names))
+        else:  # forked, so that scenes are not pickled; the files do not depend on the order of fields
             with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
                 numbers = {pool.submit(_expose_field, *job): number for number, job in enumerate(jobs)}
                 for done in as_completed(numbers):
                     results[numbers[done]] = done.result()
-                    bar.update(len(BANDS))
+                    bar.update(len(SDSS.band_names))
     _scenes = []
     frames = pd.DataFrame([frame for made, _ in results for frame in made], columns=["path", "bytes", "sha256"])
     write_csv(folder / "frames.csv", frames.sort_values("path"))

@@ -1,12 +1,12 @@
-"""The simulated camera and nights: pixels to photons, sky, seeing, as in the survey's imaging data."""
+"""The simulated camera and observing conditions: calibration, gain, sky and seeing, as in the survey's imaging data."""
 
 import numpy as np
 
-from sdss_photoz.survey import BANDS, PIXEL_SCALE
+from sdss_photoz.surveys import SDSS
 
-NANOMAGGY_PER_COUNT = dict(zip(BANDS, (0.0098, 0.0037, 0.0050, 0.0065, 0.0365), strict=True))
-SKY_COUNTS = dict(zip(BANDS, (22.0, 80.0, 130.0, 175.0, 95.0), strict=True))  # per pixel
-SEEING = dict(zip(BANDS, (1.13, 1.06, 1.0, 0.96, 0.97), strict=True))  # relative to r: u is worst
+NANOMAGGY_PER_COUNT = dict(zip(SDSS.band_names, (0.0098, 0.0037, 0.0050, 0.0065, 0.0365), strict=True))
+SKY_COUNTS = dict(zip(SDSS.band_names, (22.0, 80.0, 130.0, 175.0, 95.0), strict=True))  # per pixel
+SEEING = dict(zip(SDSS.band_names, (1.13, 1.06, 1.0, 0.96, 0.97), strict=True))  # relative to r: u is worst
 CAMERA_ROW = {"r": 1, "i": 2, "u": 3, "z": 4, "g": 5}  # the order in which the sky drifts across the filters
 GAIN = {  # electrons per count, by camera column (https://data.sdss.org/datamodel, frame)
     "u": (1.62, 1.595, 1.59, 1.6, 1.47, 2.17),
@@ -30,9 +30,9 @@ def draw_conditions(camcol: int, blocks: int, rng: np.random.Generator) -> list[
     Returns
     -------
     list of dict
-        By band in each: nmgy (nanomaggies per count), sky (counts per pixel), gain, dark_variance, fwhm (arcsec), and
-        shear (g1, g2) of the point spread function. What differs along a strip differs by per cents; what differs
-        between runs and bands, by tens of per cent.
+        By band: nmgy (nanomaggies per count), sky (counts per pixel), gain, dark_variance, fwhm (arcsec), and shear
+        (g1, g2) of the point spread function. Variations along a strip are some per cent, between runs and bands some
+        ten per cent.
     """
     moon, seeing = rng.normal(0, 0.12), rng.uniform(1.12, 1.42)
     run = {
@@ -44,11 +44,11 @@ def draw_conditions(camcol: int, blocks: int, rng: np.random.Generator) -> list[
             "gain": GAIN[band][camcol - 1],
             "dark_variance": DARK_VARIANCE[band][camcol - 1],
         }
-        for band in BANDS
+        for band in SDSS.band_names
     }
     along = []
     for _ in range(blocks):
-        drift = {band: rng.normal(0, 0.015, 2) for band in BANDS}
+        drift = {band: rng.normal(0, 0.015, 2) for band in SDSS.band_names}
         along.append(
             {
                 band: {
@@ -63,21 +63,21 @@ def draw_conditions(camcol: int, blocks: int, rng: np.random.Generator) -> list[
 
 
 def sky_noise(conditions: dict) -> float:
-    """Standard deviation of a pixel without objects (nanomaggies)."""
+    """Return the standard deviation of a pixel without objects (nanomaggies)."""
     counts = conditions["sky"] / conditions["gain"] + conditions["dark_variance"]
     return float(np.sqrt(counts) * conditions["nmgy"])
 
 
 def quantum(conditions: dict) -> float:
-    """Step of a frame's values (nanomaggies): the power of two nearest to a fifth of the sky noise."""
+    """Return the quantisation step of a frame (nanomaggies): the power of two nearest to a fifth of the sky noise."""
     return float(2.0 ** np.rint(np.log2(sky_noise(conditions) / 5)))
 
 
 def photon_variance(conditions: dict) -> float:
-    """Variance (nanomaggies^2) that one nanomaggy of light brings with it."""
+    """Return the photon noise variance per flux (nanomaggies^2 per nanomaggy)."""
     return float(conditions["nmgy"] / conditions["gain"])
 
 
 def sky_brightness(conditions: dict) -> float:
-    """Sky brightness (nanomaggies per square arcsec)."""
-    return float(conditions["sky"] * conditions["nmgy"] / PIXEL_SCALE**2)
+    """Return the sky brightness (nanomaggies per square arcsec)."""
+    return float(conditions["sky"] * conditions["nmgy"] / SDSS.pixel_scale**2)

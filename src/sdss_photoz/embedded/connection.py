@@ -1,35 +1,35 @@
-"""The one way in which the embedded archive opens DuckDB to answer queries: with no door but its own tables."""
+"""Open the catalogue in DuckDB for queries, without access to files, network or settings."""
 
 import duckdb
 
 from sdss_photoz.errors import UserError
 
 MEMORY = "2GB"  # of all queries of one database at once
-# DuckDB refuses two configurations of one file in a process: whatever answers queries opens the catalogue here.
+# DuckDB refuses two configurations of one file in a process, so all queries use this one.
 CONFIG = {
     "enable_external_access": False,  # no file is read or written, no other database attached, no extension loaded
-    "python_enable_replacements": False,  # a name that is no table is not looked for among Python's variables
-    "temp_directory": "",  # nothing is spilt to the disk
+    "python_enable_replacements": False,  # unknown table names are not looked up among Python variables
+    "temp_directory": "",  # no temporary files
     "memory_limit": MEMORY,
     "threads": 1,
-    "default_collation": "NOCASE",  # of SQL Server
-    "integer_division": True,  # of SQL Server
-    "lock_configuration": True,  # a query changes none of this
+    "default_collation": "NOCASE",  # as in SQL Server
+    "integer_division": True,  # as in SQL Server
+    "lock_configuration": True,  # queries cannot change the settings
 }
 
 
 def connect(catalog=None) -> duckdb.DuckDBPyConnection:
-    """Open a catalogue to answer queries, which cannot reach anything outside it.
+    """Open a catalogue for queries, which can access nothing else.
 
     Parameters
     ----------
     catalog : str or Path, optional
-        Opened read-only; an empty database in memory where it is not given.
+        Path, opened read-only; None: an empty database in memory.
 
     Raises
     ------
     UserError
-        Where the file cannot be opened.
+        If the file cannot be opened.
     """
     try:
         return duckdb.connect(

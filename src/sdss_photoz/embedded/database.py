@@ -1,4 +1,4 @@
-"""The catalogue of the embedded archive: the survey's tables in DuckDB, with the rows that a query must drop."""
+"""The catalogue of the embedded archive: the survey's tables in DuckDB, with rows that queries must reject."""
 
 import duckdb
 import numpy as np
@@ -9,17 +9,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sdss_photoz.embedded.schema import PHOTO_FLAGS, TABLES, create_table
-from sdss_photoz.embedded.spectra import make_spectra, spoil
+from sdss_photoz.embedded.spectra import draw_defects, make_spectra
 from sdss_photoz.files import whole
-from sdss_photoz.sample.footprint import TERMS
-from sdss_photoz.sample.linking import pairs_within, unit_vectors
-from sdss_photoz.survey import BANDS, RERUN, object_id
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.great_circle import TERMS
+from sdss_photoz.surveys.sdss import RERUN, object_id
+from sdss_photoz.surveys.sphere import pairs_within, unit_vectors
 
 MISSING = -9999.0
-SHREDS = 0.004  # of the bright targets that the deblender broke in two, each half with a fiber
-NEIGHBOR_RADIUS = 30  # arcsec: table Neighbors holds pairs within half an arcmin
+SHRED_FRACTION = 0.004  # of the bright targets: the deblender split them in two, each part with a fiber
+NEIGHBOR_RADIUS = 30  # arcsec: table Neighbors has pairs within half an arcmin
 PHOTOZ_NEIGHBOURS = 20
-_PHOTO_NAMES = {  # PhotoObjAll's names of the columns that the simulated sky measures
+_PHOTO_NAMES = {  # columns of the simulated sky and their names in PhotoObjAll
     **{"psf_mag": "psfMag", "model_mag": "modelMag", "model_mag_err": "modelMagErr", "extinction": "extinction"},
     **{"cmodel_mag": "cModelMag", "cmodel_mag_err": "cModelMagErr", "petro_mag": "petroMag"},
     **{"petro_mag_err": "petroMagErr", "petro_r50": "petroR50", "petro_r90": "petroR90", "psf_fwhm": "psffwhm"},
@@ -28,17 +29,17 @@ _PHOTO_NAMES = {  # PhotoObjAll's names of the columns that the simulated sky me
 
 
 def _add_shreds(objects, rng):
-    """Add second halves of bright targets: another object id within 1.8 arcsec, and room for a fiber of its own."""
+    """Add shreds of bright targets: objects within 1.8 arcsec of them, with an object id and a fiber of their own."""
     r = objects["petro_mag_r"] - objects["extinction_r"]
     bright = np.flatnonzero((objects["kind"] == "target") & (r < 17.2))
-    count = min(len(bright), max(2, round(SHREDS * len(bright))))
+    count = min(len(bright), max(2, round(SHRED_FRACTION * len(bright))))
     shreds = objects.iloc[np.sort(rng.choice(bright, count, replace=False))].copy()
     separation, angle = rng.uniform(0.4, 1.8, count) / 3600, rng.uniform(0, 2 * np.pi, count)
     shreds["dec"] += separation * np.sin(angle)
     shreds["ra"] = (shreds["ra"] + separation * np.cos(angle) / np.cos(np.radians(shreds["dec"]))) % 360
     fainter = rng.uniform(0.2, 0.5, count)
     for name in ("psf_mag", "model_mag", "cmodel_mag", "petro_mag"):
-        for band in BANDS:
+        for band in SDSS.band_names:
             shreds[f"{name}_{band}"] += fainter
     last = objects.groupby(["run", "camcol", "field"])["obj"].max()
     place = shreds.groupby(["run", "camcol", "field"]).cumcount()
@@ -47,33 +48,35 @@ def _add_shreds(objects, rng):
     return pd.concat([objects, shreds], ignore_index=True)
 
 
-def _photo_table(objects, spoiled, rng):
+def _photo_table(objects, defects, rng):
     targets = np.flatnonzero(objects["kind"] == "target")
     n = len(objects)
     flags = np.full(n, PHOTO_FLAGS["BINNED1"], dtype=np.int64)
-    for name, share in {"BLENDED": 0.1, "CHILD": 0.3, "SATURATED": 0.01, "INTERP": 0.1}.items():
-        flags |= np.where(rng.random(n) < share, PHOTO_FLAGS[name], 0)
+    for name, fraction in {"BLENDED": 0.1, "CHILD": 0.3, "SATURATED": 0.01, "INTERP": 0.1}.items():
+        flags |= np.where(rng.random(n) < fraction, PHOTO_FLAGS[name], 0)
     table = objects[["objID", "run", "camcol", "field", "obj", "ra", "dec", "type"]].copy()
     table["fieldID"] = object_id(objects["run"], objects["camcol"], objects["field"], 0)
     table["flags"], table["mjd"] = flags, objects["mjd"].to_numpy()
     table[["cx", "cy", "cz"]] = unit_vectors(objects["ra"], objects["dec"])
     constants = {"rerun": RERUN, "skyVersion": 2, "mode": 1, "nChild": 0, "clean": 1, "insideMask": 0}
-    measured = {f"{theirs}_{b}": objects[f"{ours}_{b}"] for ours, theirs in _PHOTO_NAMES.items() for b in BANDS}
+    measured = {
+        f"{theirs}_{b}": objects[f"{ours}_{b}"] for ours, theirs in _PHOTO_NAMES.items() for b in SDSS.band_names
+    }
     shapes = {"petroRad_r": "petro_rad_r", "expAB_r": "exp_ab_r", "deVAB_r": "dev_ab_r", "fracDeV_r": "frac_dev_r"}
     measured |= {theirs: objects[ours] for theirs, ours in shapes.items()}
-    measured |= {f"dered_{b}": objects[f"model_mag_{b}"] - objects[f"extinction_{b}"] for b in BANDS}
+    measured |= {f"dered_{b}": objects[f"model_mag_{b}"] - objects[f"extinction_{b}"] for b in SDSS.band_names}
     table = pd.concat([table.assign(**constants), pd.DataFrame(measured)], axis=1)
-    table.loc[targets[spoiled["not clean"]], "clean"] = 0
-    table.loc[targets[spoiled["masked"]], "insideMask"] = 1
+    table.loc[targets[defects["not clean"]], "clean"] = 0
+    table.loc[targets[defects["masked"]], "insideMask"] = 1
     for kind, column in {"no petro r": "petroMag_r", "no petro u": "petroMag_u", "no model u": "modelMag_u"}.items():
-        table.loc[targets[spoiled[kind]], [column, column.replace("Mag", "MagErr")]] = MISSING
+        table.loc[targets[defects[kind]], [column, column.replace("Mag", "MagErr")]] = MISSING
     return table
 
 
-def _photoz_table(objects, spoiled, rng):
-    """Redshifts of galaxies by their nearest neighbours in colours, never fitted on the galaxy itself."""
+def _photoz_table(objects, defects, rng):
+    """Estimate redshifts by nearest neighbours in colours, out of fold for galaxies of the training set."""
     galaxies = objects[(objects["type"] == 3).to_numpy()]
-    mags = np.stack([galaxies[f"model_mag_{b}"] - galaxies[f"extinction_{b}"] for b in BANDS], axis=1)
+    mags = np.stack([galaxies[f"model_mag_{b}"] - galaxies[f"extinction_{b}"] for b in SDSS.band_names], axis=1)
     features = np.column_stack([mags[:, 2], -np.diff(mags, axis=1)])
     trained = (galaxies["kind"] == "target").to_numpy()
     neighbours = min(PHOTOZ_NEIGHBOURS, trained.sum() // 2)
@@ -87,13 +90,13 @@ def _photoz_table(objects, spoiled, rng):
     table["nnVol"], table["photoErrorClass"] = rng.lognormal(0, 0.5, len(z)), 1
     table.loc[rng.random(len(z)) < 0.005, ["z", "zErr"]] = MISSING
     targets = objects.loc[(objects["kind"] == "target").to_numpy(), "objID"].to_numpy()
-    absent = np.isin(table["objID"], targets[spoiled["no photoz"]]) | (rng.random(len(z)) < 0.008)
+    absent = np.isin(table["objID"], targets[defects["no photoz"]]) | (rng.random(len(z)) < 0.008)
     return table[~absent]
 
 
-def _gal_spec_tables(spectra, objects, spoiled, rng):
-    """galSpecInfo and galSpecExtra: the re-analysis of the spectra of galaxies."""
-    spectra = spectra[~spectra.index.isin(spoiled["no galSpecInfo"])]
+def _gal_spec_tables(spectra, objects, defects, rng):
+    """Build galSpecInfo and galSpecExtra, the re-analysis of the spectra of galaxies."""
+    spectra = spectra[~spectra.index.isin(defects["no galSpecInfo"])]
     by_id = objects.set_index("objID").loc[spectra["bestObjID"]]
     n = len(spectra)
     info = pd.DataFrame({"specObjID": spectra["specObjID"].to_numpy(), "plateid": spectra["plate"].to_numpy()})
@@ -105,7 +108,7 @@ def _gal_spec_tables(spectra, objects, spoiled, rng):
     info = info.assign(sectarget=0, targettype="GALAXY", release="dr7", reliable=1, v_disp_err=10.0)
     galaxy = (spectra["class"] == "GALAXY").to_numpy() & (by_id["type"] == 3).to_numpy()
     z = np.clip(spectra["z"].to_numpy(float), 1e-3, None)
-    dered = {b: (by_id[f"model_mag_{b}"] - by_id[f"extinction_{b}"]).to_numpy() for b in BANDS}
+    dered = {b: (by_id[f"model_mag_{b}"] - by_id[f"extinction_{b}"]).to_numpy() for b in SDSS.band_names}
     distance = 299792.458 / 70 * z * (1 + 0.775 * z)  # Mpc, to second order in z for Omega_m = 0.3
     absolute = dered["r"] - 25 - 5 * np.log10(distance) - z
     mass = -0.306 + 1.097 * (dered["g"] - dered["r"] - z) - 0.4 * (absolute - 4.67) - 0.15  # Bell et al. 2003
@@ -129,13 +132,15 @@ def _neighbors_table(objects):
 
 
 def _field_tables(fields):
-    """Field, Frame (which has smaller pictures of each field too, zoom > 0) and Run."""
+    """Build Field, Frame (which also has zoomed-out images of each field, zoom > 0) and Run."""
     names = {"ra_min": "raMin", "ra_max": "raMax", "dec_min": "decMin", "dec_max": "decMax"}
     table = fields.rename(columns=names).reset_index(drop=True)
     table["fieldID"] = object_id(table["run"], table["camcol"], table["field"], 0)
     table["rerun"] = RERUN
-    terms = {f"{t}_{b}": table.get(f"{t}_{b}", table[t] if b == "r" else np.nan) for t in TERMS for b in BANDS}
-    widths = {f"psfWidth_{b}": table[f"psf_fwhm_{b}"] for b in BANDS}
+    terms = {
+        f"{t}_{b}": table.get(f"{t}_{b}", table[t] if b == "r" else np.nan) for t in TERMS for b in SDSS.band_names
+    }
+    widths = {f"psfWidth_{b}": table[f"psf_fwhm_{b}"] for b in SDSS.band_names}
     extra = pd.DataFrame(terms | widths, index=table.index)
     field = pd.concat([table.drop(columns=list(extra), errors="ignore"), extra], axis=1)
     field = field.assign(skyVersion=2, quality=3, mjd_r=field["mjd"].astype(float))
@@ -152,36 +157,36 @@ def _field_tables(fields):
 def write_catalog(path, fields: pd.DataFrame, objects: pd.DataFrame, seed: int) -> None:
     """Write the catalogue of a simulated sky.
 
-    Beside good galaxies it holds every kind of row that the query or the selection must drop: stars, zWarning, z <= 0,
+    Beside good galaxies it has every kind of row that the query or the selection must reject: stars, zWarning, z <= 0,
     survey boss, other target types, primtarget < 64, not clean, masked, faint, repeat spectra, shreds, values of -9999,
-    no row in Photoz or galSpecInfo. The order of the rows is drawn at random.
+    no row in Photoz or galSpecInfo. The order of the rows is random.
 
     Parameters
     ----------
     path : str or Path
-        The DuckDB file, written whole.
+        The DuckDB file, written atomically.
     fields : DataFrame
-        One row a field: run, camcol, field, stripe, strip, node, incl, a … f (r band; degrees), ra, dec and their
-        bounds, mjd, psf_fwhm and sky by band; optionally a_u … f_z.
+        One row for each field: run, camcol, field, stripe, strip, node, incl, a … f (r band; degrees), ra, dec and
+        their bounds, mjd, psf_fwhm and sky by band; optionally a_u … f_z.
     objects : DataFrame
-        One row a detection: place, type, kind, z_true, magnitudes (not dereddened), shapes, ebv_catalog, red.
+        One row for each detection: position, type, kind, z_true, magnitudes (not dereddened), shapes, ebv_catalog, red.
     seed : int
-        Same seed and tables, same rows.
+        Seed of all random draws.
     """
     rng = np.random.default_rng([seed, 4])
     objects = _add_shreds(objects.reset_index(drop=True), rng)
     objects["objID"] = object_id(objects["run"], objects["camcol"], objects["field"], objects["obj"])
     dates = fields.set_index(["run", "camcol", "field"])["mjd"]
     objects["mjd"] = dates.loc[pd.MultiIndex.from_frame(objects[["run", "camcol", "field"]])].to_numpy()
-    spoiled = spoil(int((objects["kind"] == "target").sum()), rng)
-    spectra = make_spectra(objects, spoiled, rng)
-    photo = _photo_table(objects, spoiled, rng)
+    defects = draw_defects(int((objects["kind"] == "target").sum()), rng)
+    spectra = make_spectra(objects, defects, rng)
+    photo = _photo_table(objects, defects, rng)
     primary = spectra[spectra["sciencePrimary"] == 1].drop_duplicates("bestObjID").set_index("bestObjID")["specObjID"]
     photo["specObjID"] = photo["objID"].map(primary).fillna(0).astype(np.int64)
-    info, extra = _gal_spec_tables(spectra, objects, spoiled, rng)
+    info, extra = _gal_spec_tables(spectra, objects, defects, rng)
     field, frame, run = _field_tables(fields)
     spectra = spectra.assign(legacy_target1=spectra["primtarget"], primTarget=spectra["primtarget"])
-    tables = {"PhotoObjAll": photo, "SpecObjAll": spectra, "Photoz": _photoz_table(objects, spoiled, rng)}
+    tables = {"PhotoObjAll": photo, "SpecObjAll": spectra, "Photoz": _photoz_table(objects, defects, rng)}
     tables |= {"galSpecInfo": info, "galSpecExtra": extra, "Field": field, "Frame": frame, "Run": run}
     tables["Neighbors"] = _neighbors_table(objects)
     with whole(path) as part:
@@ -191,4 +196,4 @@ def write_catalog(path, fields: pd.DataFrame, objects: pd.DataFrame, seed: int) 
                 rows = tables[name][list(columns)].fillna(MISSING)
                 rows = rows.iloc[rng.permutation(len(rows))]
                 connection.execute(create_table(name))
-                connection.execute(f'INSERT INTO "{name}" SELECT * FROM rows')  # DuckDB reads the variable
+                connection.execute(f'INSERT INTO "{name}" SELECT * FROM rows')  # the Python variable `rows`

@@ -1,8 +1,8 @@
 """Fit the population of the simulated sky to real galaxies: ``python -m sdss_photoz.embedded.fit_population TABLE…``.
 
-A Gaussian mixture describes redshift, r and colours of Main Galaxy Sample galaxies as they are before the catalogue's
-noise: the noise of each component's galaxies is taken out of its covariance (extreme deconvolution's answer for equal
-noise; Bovy, Hogg & Roweis 2011). Only means, covariances and weights are kept, never a galaxy.
+A Gaussian mixture describes redshift, r and colours of Main Galaxy Sample galaxies without the catalogue's noise: the
+mean noise covariance of each component's galaxies is subtracted from its covariance (the solution of extreme
+deconvolution for equal noise; Bovy, Hogg & Roweis 2011). Only means, covariances and weights are saved, no galaxy.
 """
 
 import sys
@@ -25,19 +25,19 @@ PLAUSIBLE = {"u-g": (0.3, 2.9), "g-r": (-0.1, 1.6), "r-i": (-0.1, 0.75), "i-z": 
 def read_training_table(path) -> pd.DataFrame:
     """Read a table of MLZ's example data: redshift ``zs``, magnitudes, colours, and their errors (``e…``).
 
-    The file's own first line forgets ``eu``, so the names stand here.
+    The file's header lacks ``eu`` and is not used.
     """
     values = [*"ugriz", *COORDINATES[2:]]
     return pd.read_csv(path, sep=r"\s+", skiprows=1, names=["zs", *values, *(f"e{name}" for name in values)])
 
 
 def coordinates(table: pd.DataFrame) -> np.ndarray:
-    """Redshift, magnitude and colours as the mixture sees them, shape (galaxies, 6)."""
+    """Return the mixture's coordinates `COORDINATES`, shape (galaxies, 6)."""
     return np.column_stack([np.log10(table["zs"]), *(table[name] for name in COORDINATES[1:])])
 
 
 def noise_covariances(table: pd.DataFrame) -> np.ndarray:
-    """Covariance of each galaxy's coordinates from the errors of its five magnitudes, shape (galaxies, 6, 6)."""
+    """Propagate the errors of five magnitudes to covariances of the coordinates, shape (galaxies, 6, 6)."""
     to_coordinates = np.zeros((6, 5))
     to_coordinates[1, 2] = 1
     for colour in range(4):
@@ -47,7 +47,7 @@ def noise_covariances(table: pd.DataFrame) -> np.ndarray:
 
 
 def floor_scatter(covariance: np.ndarray, smallest: np.ndarray) -> np.ndarray:
-    """The nearest covariance whose scatter along any axis of the scaled coordinates is not below 1."""
+    """Raise eigenvalues of a covariance so that, in units of `smallest`, the scatter along each axis is at least 1."""
     values, axes = np.linalg.eigh(covariance / np.outer(smallest, smallest))
     return (axes * np.maximum(values, 1)) @ axes.T * np.outer(smallest, smallest)
 
@@ -58,7 +58,7 @@ def fit(table: pd.DataFrame, components: int = COMPONENTS) -> dict:
     Parameters
     ----------
     table : DataFrame
-        As from `read_training_table`; magnitudes are dereddened.
+        As returned by `read_training_table`; magnitudes are dereddened.
     components : int
         Number of Gaussians.
 
@@ -70,16 +70,16 @@ def fit(table: pd.DataFrame, components: int = COMPONENTS) -> dict:
     kept = np.all([table[name].between(*limits) for name, limits in PLAUSIBLE.items()], axis=0)
     table = table[kept & (table["r"] < EDGE + 0.1)]
     x, noise = coordinates(table), noise_covariances(table)
-    mirrored = x.copy()  # reflected at the faint limit, or the mixture would thin out before it
+    mirrored = x.copy()  # reflected at the faint limit, or the mixture's density would decline before it
     mirrored[:, 1] = 2 * EDGE - mirrored[:, 1]
     scale = x.std(axis=0)
     mixture = GaussianMixture(components, reg_covar=1e-4, max_iter=500, random_state=1)
     mixture.fit(np.concatenate([x, mirrored]) / scale)
-    shares = mixture.predict_proba(np.concatenate([x, mirrored]) / scale)
+    responsibilities = mixture.predict_proba(np.concatenate([x, mirrored]) / scale)
     noise = np.concatenate([noise, noise])
     covariances = [
-        floor_scatter(covariance * np.outer(scale, scale) - np.average(noise, axis=0, weights=share), SMALLEST_SCATTER)
-        for covariance, share in zip(mixture.covariances_, shares.T, strict=True)
+        floor_scatter(covariance * np.outer(scale, scale) - np.average(noise, axis=0, weights=weight), SMALLEST_SCATTER)
+        for covariance, weight in zip(mixture.covariances_, responsibilities.T, strict=True)
     ]
     return {
         "coordinates": list(COORDINATES),
@@ -90,7 +90,7 @@ def fit(table: pd.DataFrame, components: int = COMPONENTS) -> dict:
 
 
 def main(paths: list[str]) -> None:
-    """Fit the tables at `paths` together and replace the population that the package ships."""
+    """Fit the joined tables at `paths` and replace the population in the package."""
     write_json(POPULATION, fit(pd.concat([read_training_table(path) for path in paths], ignore_index=True)))
 
 

@@ -1,47 +1,49 @@
-"""Magnitudes measured on the pixels of the finished frames, as the survey's pipeline would.
+"""Magnitudes measured on the pixels of the simulated frames, as by the survey's pipeline.
 
-Least squares with noise-free templates for model, cmodel and psf magnitudes, apertures for Petrosian ones. Every
-measurement sees the final pixels: rounded counts, sky noise, photons, neighbours. Neighbours are taken off with fits of
-their own, brightest first, as a deblender does.
+Model, cmodel and psf magnitudes are least-squares fits of noise-free templates, Petrosian magnitudes are aperture
+fluxes. The pixels are those of the written frames, with quantisation, sky noise, photon noise and neighbours.
+Neighbours are fitted and subtracted, brightest first, as by a deblender.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sdss_photoz.survey import BANDS, PIXEL_SCALE
+from sdss_photoz.surveys import SDSS
 
-SOFTENING = dict(zip(BANDS, (1.4e-10, 0.9e-10, 1.2e-10, 1.8e-10, 7.4e-10), strict=True))  # of asinh magnitudes
+SOFTENING = dict(
+    zip(SDSS.band_names, (1.4e-10, 0.9e-10, 1.2e-10, 1.8e-10, 7.4e-10), strict=True)
+)  # of asinh magnitudes
 PETROSIAN_RATIO = 0.2
-RING = 0.5  # pixels, width of the rings of the growth curve
+RING = 0.5  # pixels, width of the annuli of the growth curve
 
 
 @dataclass
 class Source:
-    """One object in one frame: where its stamp lies, and its unit templates convolved with the seeing."""
+    """One object in one frame: the position of its stamp, and its templates of unit flux convolved with the seeing."""
 
     x: float  # 0-based, of the frame
     y: float
     window: tuple[slice, slice]  # of the frame
     templates: list[np.ndarray]  # bulge and disc, or a star; shape of the window
-    share: float  # of the bulge in r
-    psf_window: tuple[slice, slice] | None = None  # of those to be measured
+    bulge_fraction: float  # of the light in r
+    psf_window: tuple[slice, slice] | None = None  # None for sources that are not measured
     psf: np.ndarray | None = None
 
 
 def magnitude(flux, band: str):
-    """Asinh magnitude (Lupton, Gunn & Szalay 1999) of a flux in nanomaggies."""
+    """Return the asinh magnitude (Lupton, Gunn & Szalay 1999) of a flux in nanomaggies."""
     softening = SOFTENING[band]
     return -2.5 / np.log(10) * (np.arcsinh(np.asarray(flux) * 1e-9 / (2 * softening)) + np.log(softening))
 
 
 def magnitude_error(flux, error, band: str):
-    """Error of an asinh magnitude, from a flux and its error in nanomaggies."""
+    """Return the error of an asinh magnitude, from a flux and its error in nanomaggies."""
     return 2.5 / np.log(10) * np.asarray(error) * 1e-9 / np.hypot(np.asarray(flux) * 1e-9, 2 * SOFTENING[band])
 
 
 def _dot(first, second) -> float:
-    return float(np.einsum("ij,ij->", first, second))  # not BLAS, whose sums depend on the number of threads
+    return float(np.einsum("ij,ij->", first, second))  # unlike BLAS independent of the number of threads
 
 
 class _Fit:
@@ -63,21 +65,23 @@ class _Fit:
             both = np.array([norm2 * first - self.cross * second, norm1 * second - self.cross * first]) / determinant
             if both.min() >= 0:
                 return both
-        drop = [a * a * n for a, n in zip(alone, self.norms, strict=True)]  # of chi-square with this one alone
+        drop = [
+            a * a * n for a, n in zip(alone, self.norms, strict=True)
+        ]  # decrease of chi-square with this template alone
         return np.array([alone[0], 0.0] if drop[0] >= drop[1] else [0.0, alone[1]])
 
 
 def deblend(image: np.ndarray, sources: list[Source]) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Fit all sources twice, brightest first, each on what the others leave.
+    """Fit all sources in two passes, brightest first, each after subtraction of the others.
 
     Returns
     -------
     residual : ndarray
-        The image without the fitted sources.
+        The image minus the fitted sources.
     amplitudes : list of ndarray
         Fluxes (nanomaggies) of each source's templates.
     fitted : list of ndarray
-        The fit of each source on its window.
+        The fitted model of each source on its window.
     """
     residual, fits = image.copy(), [_Fit(source.templates) for source in sources]
     order = np.argsort([-_dot(image[s.window], s.templates[-1]) for s in sources], kind="stable")
@@ -97,7 +101,7 @@ def deblend(image: np.ndarray, sources: list[Source]) -> tuple[np.ndarray, list[
 
 
 def template_flux(pixels, template, sky_noise, photon_variance):
-    """Flux of a unit template by unweighted least squares, and its error from sky and photons (nanomaggies)."""
+    """Fit the flux of a unit template by unweighted least squares; return it and its error (nanomaggies)."""
     squared = template * template
     norm = _dot(template, template) + 1e-30
     flux = _dot(template, pixels) / norm
@@ -107,14 +111,14 @@ def template_flux(pixels, template, sky_noise, photon_variance):
 
 @dataclass
 class GrowthCurve:
-    """Light inside circles round a source."""
+    """Cumulative flux in circles around a source."""
 
     radius: np.ndarray  # pixels
     flux: np.ndarray  # nanomaggies
 
     @classmethod
     def of(cls, pixels, source: Source) -> "GrowthCurve":
-        """Sum rings of pixels; a ring that the frame's edge cuts counts as if it went on alike."""
+        """Sum annuli of pixels; an annulus cut by the frame's edge is scaled to its full area."""
         rows, columns = source.window
         dy, dx = np.arange(rows.start, rows.stop) - source.y, np.arange(columns.start, columns.stop) - source.x
         ring = (np.sqrt(dy[:, None] ** 2 + dx**2) / RING).astype(np.intp).ravel()
@@ -129,21 +133,21 @@ class GrowthCurve:
         return cls(edges, np.concatenate([[0.0], np.cumsum(light)]))
 
     def within(self, radius):
-        """Flux within a radius (pixels)."""
+        """Return the flux within a radius (pixels)."""
         return np.interp(radius, self.radius, self.flux)
 
     def petrosian_radius(self) -> float:
-        """Radius (pixels) where the brightness of the ring 0.8-1.25 R falls to a fifth of the mean within R."""
+        """Return the radius R (pixels) where the mean brightness in 0.8-1.25 R is a fifth of that within R."""
         radius = np.arange(2.0, self.radius[-1] / 1.25, 0.25)
         ring = (self.within(1.25 * radius) - self.within(0.8 * radius)) / (1.25**2 - 0.8**2)
         low = np.flatnonzero(ring < PETROSIAN_RATIO * self.within(radius))
         return float(radius[low[0]]) if len(low) else float(self.radius[-1] / 2)
 
-    def holding(self, fraction: float, total_radius: float) -> float:
-        """Radius (pixels) that holds a fraction of the flux within `total_radius`."""
+    def radius_of(self, fraction: float, total_radius: float) -> float:
+        """Return the radius (pixels) that contains a fraction of the flux within `total_radius`."""
         radius = np.linspace(0, total_radius, 200)
-        share = np.maximum.accumulate(self.within(radius)) / max(self.within(total_radius), 1e-9)
-        return float(np.interp(fraction, share, radius))
+        contained = np.maximum.accumulate(self.within(radius)) / max(self.within(total_radius), 1e-9)
+        return float(np.interp(fraction, contained, radius))
 
 
 def measure_band(
@@ -154,17 +158,17 @@ def measure_band(
     Parameters
     ----------
     image : ndarray (rows, columns) of float32
-        Pixels of the finished frame (nanomaggies).
+        Pixels of the frame (nanomaggies).
     sources : list of Source
-        All objects whose light reaches those to be measured.
+        The objects to be measured, and all that overlap them.
     wanted : sequence of int
-        Which of them to measure.
+        Indices of the sources to measure.
     band : str
         One of ugriz.
     sky_noise, photon_variance : float
-        Noise of an empty pixel (nanomaggies); variance per nanomaggy of light.
+        Noise of an empty pixel (nanomaggies); photon noise variance per flux (nanomaggies).
     petrosian_radii : array, optional
-        Petrosian radii (pixels) of the wanted from the r band; measured here where not given.
+        Petrosian radii (pixels) of the measured sources in the r band; None: measured in this band.
 
     Returns
     -------
@@ -178,7 +182,8 @@ def measure_band(
         own = residual[source.window] + fitted
         shape = source.templates[0]
         if len(source.templates) == 2:
-            shape = np.float32(source.share) * shape + np.float32(1 - source.share) * source.templates[1]
+            fraction = source.bulge_fraction
+            shape = np.float32(fraction) * shape + np.float32(1 - fraction) * source.templates[1]
         model, model_error = template_flux(own, shape, sky_noise, photon_variance)
         here = residual[source.psf_window] + _cut(fitted, source.window, source.psf_window)
         point, _ = template_flux(here, source.psf, sky_noise, photon_variance)
@@ -197,9 +202,9 @@ def measure_band(
                 "petro_mag": magnitude(petro, band),
                 "petro_mag_err": magnitude_error(petro, petro_error, band),
                 "psf_mag": magnitude(point, band),
-                "petro_rad": petrosian * PIXEL_SCALE,
-                "petro_r50": growth.holding(0.5, circle) * PIXEL_SCALE,
-                "petro_r90": growth.holding(0.9, circle) * PIXEL_SCALE,
+                "petro_rad": petrosian * SDSS.pixel_scale,
+                "petro_r50": growth.radius_of(0.5, circle) * SDSS.pixel_scale,
+                "petro_r90": growth.radius_of(0.9, circle) * SDSS.pixel_scale,
                 "frac_dev": amplitude[0] / max(cmodel, 1e-9) if len(amplitude) == 2 else 1.0,
             }
         )
@@ -207,7 +212,7 @@ def measure_band(
 
 
 def _cut(pixels, window, part):
-    """Those pixels of a window of the frame that lie in another window inside it, zero where it reaches out."""
+    """Return pixels of the window `part` of a frame, given those of `window`; zero outside of it."""
     cut = np.zeros([axis.stop - axis.start for axis in part], dtype=np.float32)
     first = [max(w.start, p.start) for w, p in zip(window, part, strict=True)]
     last = [max(min(w.stop, p.stop), f) for w, p, f in zip(window, part, first, strict=True)]

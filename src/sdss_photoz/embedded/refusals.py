@@ -1,4 +1,4 @@
-"""What the embedded archive refuses by name: what DuckDB would answer otherwise than SQL Server, or not at all."""
+"""Refuse T-SQL that DuckDB does not support or would answer differently from SQL Server."""
 
 from sqlglot import exp
 
@@ -6,8 +6,8 @@ from sdss_photoz.embedded.schema import PHOTO_FLAGS, PHOTO_TYPES
 from sdss_photoz.errors import UserError
 
 ENUMERATIONS = {"fphotoflags": PHOTO_FLAGS, "fphototype": PHOTO_TYPES}
-MACROS = {"fdistancearcmineq", "fphototypen"}  # the survey's functions that are written in DuckDB's SQL
-KNOWN = (  # functions whose meaning is the same, or is made so by tsql
+MACROS = {"fdistancearcmineq", "fphototypen"}  # functions of the survey, defined as DuckDB macros in tsql.py
+KNOWN = (  # functions of the same meaning, or converted to it by tsql.py
     *(exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.Stddev, exp.Abs, exp.Floor, exp.Ceil, exp.Round, exp.Sqrt),
     *(exp.Pow, exp.Exp, exp.Ln, exp.Log, exp.Sin, exp.Cos, exp.Tan, exp.Asin, exp.Acos, exp.Atan, exp.Atan2),
     *(exp.Degrees, exp.Radians, exp.Pi, exp.Sign, exp.Coalesce, exp.Nullif, exp.Case, exp.If, exp.Cast, exp.Convert),
@@ -15,15 +15,15 @@ KNOWN = (  # functions whose meaning is the same, or is made so by tsql
 )
 
 
-def refuse(what):
-    """Raise the sentence that names what is not answered."""
+def refuse(what: str):
+    """Raise a `UserError` that names an unsupported construct."""
     raise UserError(
         f"the embedded archive does not answer {what}: it knows SELECT with joins, subqueries and plain functions."
     )
 
 
 def check_constructs(tree):
-    """Refuse, by name, what sqlglot lets pass but DuckDB does not answer as SQL Server does."""
+    """Refuse constructs that sqlglot translates but DuckDB does not answer as SQL Server does."""
     for node in tree.walk():
         if isinstance(node, exp.Lateral):
             refuse("CROSS APPLY" if node.args.get("cross_apply") else "OUTER APPLY")
@@ -52,9 +52,9 @@ def check_constructs(tree):
 
 
 def check_aliases(tree, columns):
-    """Refuse a SELECT's own alias in its other clauses: SQL Server has no such column there, DuckDB would take it.
+    """Refuse a SELECT's own alias in its other clauses, where SQL Server does not know it but DuckDB does.
 
-    `columns` are those of the tables that the query names, in lower case: an alias may hide behind one of them.
+    `columns` are those of the query's tables, in lower case: an alias of the same name as a column is allowed.
     """
     for select in tree.find_all(exp.Select):
         names = {projection.alias.lower() for projection in select.expressions if isinstance(projection, exp.Alias)}
@@ -76,7 +76,7 @@ def check_aliases(tree, columns):
 
 
 def check_into(tree):
-    """Refuse what could not become a table: two columns of one name, or a column without one."""
+    """Refuse SELECT INTO with two columns of one name, or a column without a name."""
     names = [projection.alias_or_name.lower() for projection in tree.selects]
     twice = sorted({name for name in names if names.count(name) > 1 and name != "*"})
     if twice:

@@ -1,7 +1,7 @@
-"""Galaxies and stars as pixels, and pixels as corrected frames in the archive's format.
+"""Render galaxies and stars, and write corrected frames in the archive's format.
 
-Profiles and point spread functions are GalSim's. Their Fourier images are taken once per galaxy and once per band and
-multiplied, as GalSim's own drawing does, so that the five bands of a galaxy share the costly part.
+Profiles and point spread functions are GalSim's. Their Fourier images are computed once per galaxy and once per band
+and multiplied, as in GalSim itself, so that the costly profile is evaluated once for all five bands.
 """
 
 import bz2
@@ -16,48 +16,49 @@ from astropy.io import fits
 
 from sdss_photoz.embedded import camera
 from sdss_photoz.embedded.astrometry import Strip, band_delay, tangent_wcs
-from sdss_photoz.survey import FIELD_ROWS, FRAME_SHAPE, PIXEL_SCALE, RERUN
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.sdss import FIELD_ROWS, FRAME_SHAPE, RERUN
 
 STAMP_SIZES = (48, 64, 96, 128, 192, 256, 384, 512, 768)
-VANISHING = 0.02  # of the sky noise: where a profile may end
+VANISHING = 0.02  # of the sky noise: surface brightness at which a profile is cut off
 MOFFAT_BETA = 3.5
 _RADII = np.geomspace(4, 400, 120)  # pixels
-BZ2_LEVEL = 1  # a file of level 9 is 3 % smaller and takes 15 % longer to write
+BZ2_LEVEL = 1  # level 9 gives files 3 % smaller in 15 % more time
 
 
 def fourier_image(profile: galsim.GSObject, size: int) -> np.ndarray:
-    """Fourier image of a GalSim profile in pixels, on the half plane that ``scipy.fft.irfft2`` takes."""
+    """Return the Fourier image of a GalSim profile in pixels, on the half plane of ``scipy.fft.irfft2``."""
     image = galsim.ImageCF(galsim.BoundsI(0, size // 2, -size // 2, size // 2 - 1), scale=2 * np.pi / size)
     profile.drawKImage(image=image, recenter=False)
     return np.fft.ifftshift(image.array, axes=0)
 
 
 def stamp_size(radius: float) -> int:
-    """Smallest size (pixels) of a stamp that holds a circle of this radius (pixels)."""
+    """Return the smallest stamp size (pixels) that contains a circle of this radius (pixels)."""
     return next((size for size in STAMP_SIZES if size >= 2 * radius), STAMP_SIZES[-1])
 
 
-def vanishing_radius(flux, bulge_r50, disc_r50, bulge_share, limit):
-    """Radius (pixels) beyond which a bulge and disc of this flux are fainter than `limit` per pixel."""
+def vanishing_radius(flux, bulge_r50, disc_r50, bulge_fraction, limit):
+    """Return the radius (pixels) beyond which a bulge and disc of this flux are fainter than `limit` per pixel."""
     radius = _RADII
-    bulge = bulge_share * flux / (22.666 * bulge_r50**2) * np.exp(-7.669 * ((radius / bulge_r50) ** 0.25 - 1))
+    bulge = bulge_fraction * flux / (22.666 * bulge_r50**2) * np.exp(-7.669 * ((radius / bulge_r50) ** 0.25 - 1))
     scale = disc_r50 / 1.678
-    disc = (1 - bulge_share) * flux / (2 * np.pi * scale**2) * np.exp(-radius / scale)
+    disc = (1 - bulge_fraction) * flux / (2 * np.pi * scale**2) * np.exp(-radius / scale)
     return float(radius[np.count_nonzero(bulge + disc > limit) - 1]) if (bulge + disc)[0] > limit else 4.0
 
 
 @dataclass
 class PointSpread:
-    """Seeing, optics and pixel of one band and block of rows."""
+    """Point spread function of one band and block of rows: seeing, optics and pixel response."""
 
     fwhm: float  # arcsec
     shear: tuple[float, float]
     _images: dict[int, np.ndarray] = field(default_factory=dict)
 
     def fourier(self, size: int) -> np.ndarray:
-        """Fourier image, with the pixel's own response, for a stamp of this size."""
+        """Return the Fourier image, with the pixel response, for a stamp of this size."""
         if size not in self._images:
-            star = galsim.Moffat(beta=MOFFAT_BETA, fwhm=self.fwhm / PIXEL_SCALE)
+            star = galsim.Moffat(beta=MOFFAT_BETA, fwhm=self.fwhm / SDSS.pixel_scale)
             star = star.shear(g1=float(self.shear[0]), g2=float(self.shear[1]))
             self._images[size] = fourier_image(star, size) * fourier_image(galsim.Pixel(1.0), size)
         return self._images[size]
@@ -65,12 +66,12 @@ class PointSpread:
 
 @cache
 def _waves(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Exponents of a shift by one pixel along y and x, on the half plane of ``irfft2``."""
+    """Return the exponents of a shift by one pixel along y and x, on the half plane of ``irfft2``."""
     return np.fft.fftfreq(size) * -2j * np.pi, np.fft.rfftfreq(size) * -2j * np.pi
 
 
 def stamp(fourier: np.ndarray, x: float, y: float) -> tuple[np.ndarray, int, int]:
-    """Pixels of a Fourier image centred at (x, y), float32, with the row and column of the stamp's first pixel."""
+    """Transform a Fourier image centred at (x, y) to float32 pixels; return them, and row and column of the first."""
     size = len(fourier)
     row, column = int(np.floor(y)) - size // 2, int(np.floor(x)) - size // 2
     waves_y, waves_x = _waves(size)
@@ -79,7 +80,7 @@ def stamp(fourier: np.ndarray, x: float, y: float) -> tuple[np.ndarray, int, int
 
 
 def overlap(row: int, column: int, size: int, shape) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a stamp lies in an image, and which part of the stamp that is; empty slices where they do not meet."""
+    """Return the overlap of a stamp and an image as slices of the image and of the stamp; empty without overlap."""
     top, bottom = (min(max(edge, 0), shape[0]) for edge in (row, row + size))
     left, right = (min(max(edge, 0), shape[1]) for edge in (column, column + size))
     part = slice(top - row, bottom - row), slice(left - column, right - column)
@@ -87,16 +88,16 @@ def overlap(row: int, column: int, size: int, shape) -> tuple[tuple[slice, slice
 
 
 def sky_noise_pixels(seed, strip: Strip, band: str, block: int, rows: int) -> np.ndarray:
-    """Unit normal noise of the first rows of a block of 1361 rows: the same pixels whichever field asks for them."""
+    """Draw unit normal noise for the first rows of a block of 1361 rows, the same for both fields that contain it."""
     rng = np.random.default_rng([seed, 3, strip.run, strip.camcol, strip.first_field + block, "ugriz".index(band)])
     return rng.standard_normal((rows, FRAME_SHAPE[1]), dtype=np.float32)
 
 
 def read_out(light: np.ndarray, noise: np.ndarray, now: dict) -> np.ndarray:
-    """Pixels of a corrected frame (nanomaggies) from their light and unit normal noise, under one block's conditions.
+    """Compute pixels of a corrected frame (nanomaggies) from light and unit normal noise, under one block's conditions.
 
-    Sky and photons make noise; values keep ten binary digits, as the archive's do, and none below about a fifth of the
-    sky's noise, where the camera's whole counts end.
+    Noise is that of sky and photons. Values are quantised to about a fifth of the sky noise, like the camera's integer
+    counts, and rounded to ten bits of mantissa, like those of the archive.
     """
     variance = np.maximum(light, 0)
     variance *= np.float32(camera.photon_variance(now))
@@ -113,7 +114,7 @@ def read_out(light: np.ndarray, noise: np.ndarray, now: dict) -> np.ndarray:
 
 
 def expose(light: np.ndarray, strip: Strip, number: int, band: str, conditions: list[dict], seed: int) -> np.ndarray:
-    """Turn the noise-free light of a field (nanomaggies) into what a corrected frame holds: see `read_out`."""
+    """Convert the noise-free light of a field (nanomaggies) to the pixels of a corrected frame: see `read_out`."""
     frame = np.empty(FRAME_SHAPE, dtype=np.float32)
     for block, rows in ((number, slice(0, FIELD_ROWS)), (number + 1, slice(FIELD_ROWS, FRAME_SHAPE[0]))):
         noise = sky_noise_pixels(seed, strip, band, block, rows.stop - rows.start)
@@ -122,7 +123,7 @@ def expose(light: np.ndarray, strip: Strip, number: int, band: str, conditions: 
 
 
 def frame_header(strip: Strip, number: int, band: str, conditions: dict) -> fits.Header:
-    """Primary header of a corrected frame, with the keys of real ones that describe the image."""
+    """Return the primary header of a corrected frame, with the keys of real frames that describe the image."""
     row = camera.CAMERA_ROW[band]
     frame = strip.first_field + number + 2 * (row - 1)
     header = fits.Header()
@@ -150,7 +151,7 @@ def frame_header(strip: Strip, number: int, band: str, conditions: dict) -> fits
 
 
 def astrometric_terms(strip: Strip, number: int, band: str) -> np.ndarray:
-    """Fourth HDU of a frame: the great-circle terms, without distortions (DROW, DCOL and colour terms are zero)."""
+    """Return the fourth HDU of a frame: great-circle terms, without distortion (DROW, DCOL and colour terms are 0)."""
     values = {"RUN": (">i4", strip.run), "RERUN": ("S3", str(RERUN)), "CAMCOL": (">i4", strip.camcol)}
     values |= {"FILTER": ("S1", band), "NODE": (">f8", strip.node), "INCL": (">f8", strip.incl)}
     values |= {"NAXIS": ((">i4", 2), FRAME_SHAPE[::-1]), "FIELD": (">i4", strip.first_field + number)}
@@ -166,13 +167,13 @@ def astrometric_terms(strip: Strip, number: int, band: str) -> np.ndarray:
 
 
 def _table_bytes(rows: np.ndarray) -> bytes:
-    """A table HDU of big-endian rows, whole; astropy's own writing turns their bytes twice."""
+    """Return a complete table HDU of big-endian rows; astropy would swap their bytes twice."""
     content = fits.BinTableHDU(rows).header.tostring().encode("ascii") + rows.tobytes()
     return content + bytes(-len(content) % 2880)
 
 
 def frame_bytes(frame: np.ndarray, strip: Strip, number: int, band: str, conditions: dict) -> bytes:
-    """The whole file of a corrected frame, compressed: image, calibration vector, sky, astrometric terms."""
+    """Return a corrected frame as a compressed file: image, calibration vector, sky, astrometric terms."""
     sky = np.zeros(1, [("ALLSKY", ">f4", (192, 256)), ("XINTERP", ">f4", (2048,)), ("YINTERP", ">f4", (1489,))])
     sky["ALLSKY"] = conditions["sky"]
     sky["XINTERP"], sky["YINTERP"] = (np.arange(2048) - 3.5) / 8, (np.arange(1489) + 4.5) / 8

@@ -1,30 +1,30 @@
-"""The tables of the embedded archive: the survey's columns that are used, with the survey's names and types.
+"""The tables of the embedded archive: those columns of the survey that are used, with its names and types.
 
-Each table names the page of the schema browser that describes it. Types are SQL Server's; `duckdb_type` maps them.
+`PAGES` gives the page of the schema browser for each table. Types are SQL Server's; `duckdb_type` converts them.
 """
 
-from sdss_photoz.survey import BANDS
+from sdss_photoz.surveys import SDSS
 
 BROWSER = "https://skyserver.sdss.org/dr12/en/help/browser/browser.aspx#&&history=description+"
 
 _DUCKDB = {
-    "tinyint": "UTINYINT",  # SQL Server's has no sign
+    "tinyint": "UTINYINT",  # unsigned in SQL Server
     "smallint": "SMALLINT",
     "int": "INTEGER",
     "bigint": "BIGINT",
     "real": "FLOAT",
-    "float": "DOUBLE",  # SQL Server's float is double precision
+    "float": "DOUBLE",  # double precision in SQL Server
     "varchar": "VARCHAR",
 }
 
 
 def _columns(text):
-    """Expand lines such as ``bigint: objID`` and ``real: sky_?`` (one column a band) into {name: type}."""
+    """Expand lines such as ``bigint: objID`` and ``real: sky_?`` (one column per band) into {name: type}."""
     columns = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         kind, names = line.split(":")
         for name in names.split():
-            for band in BANDS if "?" in name else " ":
+            for band in SDSS.band_names if "?" in name else " ":
                 columns[name.replace("?", band)] = kind
     return columns
 
@@ -105,7 +105,7 @@ _FLAGS = """
     BRIGHTEST_GALAXY_CHILD CANONICAL_BAND AMOMENT_UNWEIGHTED AMOMENT_SHIFT AMOMENT_MAXITER MAYBE_CR MAYBE_EGHOST
     NOTCHECKED_CENTER HAS_SATUR_DN
 """
-PHOTO_FLAGS = {name: 1 << bit for bit, name in enumerate(_FLAGS.split())}  # bit by bit, page enum+PhotoFlags+E
+PHOTO_FLAGS = {name: 1 << bit for bit, name in enumerate(_FLAGS.split())}  # page enum+PhotoFlags+E
 _TYPES = "UNKNOWN COSMIC_RAY DEFECT GALAXY GHOST KNOWNOBJ STAR TRAIL SKY"
 PHOTO_TYPES = {name: value for value, name in enumerate(_TYPES.split())}  # page enum+PhotoType+E
 
@@ -113,11 +113,11 @@ PAGES = {table: f"{BROWSER}{table}+U" for table in TABLES}
 
 
 def duckdb_type(kind: str) -> str:
-    """DuckDB's name of one of SQL Server's types."""
+    """Return DuckDB's name of a type of SQL Server."""
     return _DUCKDB[kind]
 
 
 def create_table(table: str) -> str:
-    """The statement that makes one empty table in DuckDB."""
+    """Return the statement that creates an empty table in DuckDB."""
     columns = ", ".join(f'"{name}" {duckdb_type(kind)} NOT NULL' for name, kind in TABLES[table].items())
     return f'CREATE TABLE "{table}" ({columns})'

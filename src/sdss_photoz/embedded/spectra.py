@@ -1,19 +1,19 @@
-"""The spectroscopic survey of the simulated sky: which objects have spectra, good and bad, and what they say."""
+"""The spectroscopic survey of the simulated sky: good and defective spectra of its objects."""
 
 import numpy as np
 import pandas as pd
 
 FIBERS = 640  # of a plate of the SDSS-I spectrographs
-FRACTION = 0.002  # of the targets that each kind of unwanted row spoils; at least one of each kind
-REPEATS = 0.03  # of the targets observed twice
-_SPOILED = (  # each kind spoils its own targets, so that each cut of the query is tried alone
+DEFECT_FRACTION = 0.002  # of the targets have each kind of defect; at least one of each kind
+REPEAT_FRACTION = 0.03  # of the targets are observed twice
+_DEFECTS = (  # a target has at most one, so that each cut of the query is tested alone
     *("zWarning", "no redshift", "boss", "calibration", "not a main target", "not clean", "masked", "no photoz"),
     *("no galSpecInfo", "no petro r", "no petro u", "no model u", "two primaries"),
 )
 
 
-def spoil(count: int, rng) -> dict[str, np.ndarray]:
-    """Choose the targets that each kind of unwanted row spoils.
+def draw_defects(count: int, rng) -> dict[str, np.ndarray]:
+    """Draw the targets that have each kind of defect.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ def spoil(count: int, rng) -> dict[str, np.ndarray]:
     dict of str to array of int
         Indices of targets, disjoint between kinds.
     """
-    each = max(1, round(FRACTION * count))
-    if each * len(_SPOILED) > count:
-        raise ValueError(f"{count} targets are too few for {len(_SPOILED)} kinds of unwanted rows")
-    return dict(zip(_SPOILED, rng.permutation(count)[: each * len(_SPOILED)].reshape(-1, each), strict=True))
+    each = max(1, round(DEFECT_FRACTION * count))
+    if each * len(_DEFECTS) > count:
+        raise ValueError(f"{count} targets are too few for {len(_DEFECTS)} kinds of unwanted rows")
+    return dict(zip(_DEFECTS, rng.permutation(count)[: each * len(_DEFECTS)].reshape(-1, each), strict=True))
 
 
 def _plates(table, rng, first):
-    """Plate, date and fiber of each row: neighbours on the sky share a plate, fibers are dealt at random."""
+    """Return plate, date and fiber of each row: neighbours on the sky share a plate, fibers are random."""
     rank = np.empty(len(table), dtype=np.int64)
     rank[np.lexsort((table["ra"], np.round(table["dec"])))] = np.arange(len(table))
     plate = first + rank // FIBERS
@@ -51,7 +51,7 @@ def spec_object_id(plate, fiber, mjd, run2d=26):
 
 
 def _spectra(objects, rng, first_plate):
-    """One plain, good spectrum of each object."""
+    """Return a good spectrum of each object."""
     n = len(objects)
     plate, mjd, fiber = _plates(objects, rng, first_plate)
     star = objects["type"].to_numpy() == 6
@@ -76,15 +76,15 @@ def _spectra(objects, rng, first_plate):
     )
 
 
-def make_spectra(objects: pd.DataFrame, spoiled: dict[str, np.ndarray], rng) -> pd.DataFrame:
-    """Spectra of targets, their repeats, shreds, stars and faint galaxies, with every kind of row the query drops.
+def make_spectra(objects: pd.DataFrame, defects: dict[str, np.ndarray], rng) -> pd.DataFrame:
+    """Draw spectra of targets, their repeats, shreds, stars and faint galaxies, with every kind of row to reject.
 
     Parameters
     ----------
     objects : DataFrame
         Photometric objects with objID, type, kind ("target", "shred", "faint", "star"), z_true, ra, dec, red.
-    spoiled : dict of str to array of int
-        From `spoil`: indices among the targets, in the order of `objects`.
+    defects : dict of str to array of int
+        As returned by `draw_defects`: indices among the targets, in the order of `objects`.
     rng : numpy.random.Generator
 
     Returns
@@ -98,24 +98,24 @@ def make_spectra(objects: pd.DataFrame, spoiled: dict[str, np.ndarray], rng) -> 
 
     def change(name, **values):
         for column, value in values.items():
-            spectra.loc[spoiled[name], column] = value
+            spectra.loc[defects[name], column] = value
 
     change("zWarning", zWarning=4)
-    change("no redshift", z=-rng.random(len(spoiled["no redshift"])) * 1e-4)
+    change("no redshift", z=-rng.random(len(defects["no redshift"])) * 1e-4)
     change("boss", survey="boss", instrument="BOSS", run2d="v5_7_0", programname="boss")
     change("calibration", targetType="STANDARD")
-    change("not a main target", primtarget=rng.choice([2, 32], len(spoiled["not a main target"])))
-    spectra.loc[spoiled["no redshift"][:1], "z"] = 0.0
+    change("not a main target", primtarget=rng.choice([2, 32], len(defects["not a main target"])))
+    spectra.loc[defects["no redshift"][:1], "z"] = 0.0
 
-    again = np.flatnonzero(rng.random(len(targets)) < REPEATS)
-    again = np.union1d(again, spoiled["two primaries"])
+    again = np.flatnonzero(rng.random(len(targets)) < REPEAT_FRACTION)
+    again = np.union1d(again, defects["two primaries"])
     repeats = _spectra(targets.loc[again].reset_index(drop=True), rng, 1200)
-    both = np.isin(again, spoiled["two primaries"])
+    both = np.isin(again, defects["two primaries"])
     repeats["sciencePrimary"] = np.where(both, 1, 0)
     repeats["legacyPrimary"] = repeats["sciencePrimary"]
 
     shreds = _spectra(objects[kind == "shred"].reset_index(drop=True), rng, 1500)
-    # most of the fibers that other programmes put on faint galaxies and stars carry no flag of the main sample
+    # faint galaxies and stars are mostly targets of other programmes, without a flag of the main sample
     others = objects[(kind == "faint") | (kind == "star")].reset_index(drop=True)
     others = others[rng.random(len(others)) < 0.15].reset_index(drop=True)
     extra = _spectra(others, rng, 1800)

@@ -1,8 +1,8 @@
-"""T-SQL as sent to CasJobs, answered by DuckDB.
+"""Run T-SQL queries, as sent to CasJobs, in DuckDB.
 
-sqlglot translates the syntax. What would pass silently with another meaning is mended here (comparison without case,
-hexadecimal numbers, integer division, casts that truncate, double precision floats, aliases in WHERE) or refused by
-name: a statement either means what it means in SQL Server or fails with one sentence.
+sqlglot translates the syntax. Constructs that would silently change their meaning are converted here (case-insensitive
+comparison, hexadecimal numbers, integer division, casts that truncate, double precision floats) or refused: a statement
+either has its meaning in SQL Server or raises a `UserError`.
 """
 
 import difflib
@@ -36,7 +36,7 @@ CREATE OR REPLACE TEMP MACRO fPhotoTypeN(kind) AS CASE kind {_TYPE_NAMES} END;
 
 
 class Statement(NamedTuple):
-    """A translated query: DuckDB's `sql`, the name after INTO (None without one), the columns' names as written."""
+    """A translated query: `sql` for DuckDB, the name after INTO (None without one), column names as written."""
 
     sql: str
     into: str | None
@@ -44,10 +44,10 @@ class Statement(NamedTuple):
 
 
 def _parse(tsql):
-    declared = re.search(r"(?im)^\s*(declare|set|exec|execute|use|go)\b", tsql)
-    if declared:
-        refuse(declared[1].upper())
-    tsql = re.sub(r"(?i)(\bas\s+|\bconvert\s*\(\s*)real\b", r"\1float(24)", tsql)  # sqlglot takes real for float
+    unsupported = re.search(r"(?im)^\s*(declare|set|exec|execute|use|go)\b", tsql)
+    if unsupported:
+        refuse(unsupported[1].upper())
+    tsql = re.sub(r"(?i)(\bas\s+|\bconvert\s*\(\s*)real\b", r"\1float(24)", tsql)  # sqlglot reads real as float
     try:
         statements = [tree for tree in sqlglot.parse(tsql, read="tsql") if tree is not None]
     except sqlglot.errors.SqlglotError as error:
@@ -62,8 +62,8 @@ def _parse(tsql):
     return statements[0]
 
 
-def _mended(node):
-    """What stands for a node in DuckDB, so that it has the meaning that it has in SQL Server."""
+def _converted(node):
+    """Convert a node to one that has the same meaning in DuckDB as the node in SQL Server."""
     if isinstance(node, exp.HexString):
         return exp.Literal.number(int(node.name or "0", 16))
     if isinstance(node, exp.Dot) and node.this.name.lower() == "dbo":
@@ -79,7 +79,7 @@ def _mended(node):
     if isinstance(node, exp.Add) and any(side.is_string for side in (node.left, node.right)):
         return exp.DPipe(this=node.left, expression=node.right)
     if isinstance(node, exp.Convert):
-        return _mended(exp.Cast(this=node.expression, to=node.this))
+        return _converted(exp.Cast(this=node.expression, to=node.this))
     if isinstance(node, exp.Cast):
         if node.to.this == exp.DType.FLOAT:
             bits = int(node.to.expressions[0].name) if node.to.expressions else 53
@@ -91,21 +91,21 @@ def _mended(node):
     if isinstance(node, exp.Pow):
         return exp.func("whole_of", node.copy(), node.this.copy())
     if isinstance(node, exp.Literal) and node.is_string and isinstance(node.parent, _COMPARISONS):
-        return exp.Literal.string(node.name.rstrip(" "))  # trailing blanks do not count
+        return exp.Literal.string(node.name.rstrip(" "))  # SQL Server ignores trailing blanks in comparisons
     return node
 
 
-def _mend(tree):
-    """Replace nodes by what stands for them, the innermost first."""
+def _convert(tree):
+    """Convert all nodes of a tree, the innermost first."""
     for node in reversed(list(tree.walk())):
         parent = node.parent
-        if parent is not None and (mended := _mended(node)) is not node:
-            node.replace(mended)
+        if parent is not None and (converted := _converted(node)) is not node:
+            node.replace(converted)
     return tree
 
 
 def _tables(connection):
-    """Columns, in lower case, of every table of the database, by its name in lower case."""
+    """Return the columns of each table of the database; all names in lower case."""
     rows = connection.execute("SELECT table_name, column_name FROM information_schema.columns").fetchall()
     tables = {}
     for table, column in rows:
@@ -114,21 +114,21 @@ def _tables(connection):
 
 
 def translate(connection, tsql: str, rows: int | None = None) -> Statement:
-    """Translate one T-SQL query for DuckDB.
+    """Translate a T-SQL query for DuckDB.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        The database that will answer: its tables and columns are looked up.
+        The database to query, for the names of its tables and columns.
     tsql : str
         One SELECT, as sent to CasJobs.
     rows : int, optional
-        Most rows of the answer.
+        Largest number of rows of the result.
 
     Raises
     ------
     UserError
-        What the embedded archive does not answer is named; so are unknown tables.
+        If the query has an unsupported construct or an unknown table, which the message names.
     """
     tree = _parse(tsql)
     check_constructs(tree)
@@ -149,7 +149,7 @@ def translate(connection, tsql: str, rows: int | None = None) -> Statement:
             )
         table.set("db", None)
         table.set("catalog", None)
-    tree = _mend(tree)
+    tree = _convert(tree)
     if rows is not None:
         own = tree.args.get("limit")
         own = own and (own.args.get("count") or own.expression)  # of OFFSET … FETCH, of TOP
@@ -158,13 +158,13 @@ def translate(connection, tsql: str, rows: int | None = None) -> Statement:
 
 
 def _local_names(table):
-    """Names, in lower case, of the common table expressions that a table of a query may stand for.
+    """Return the names, in lower case, of the common table expressions visible to a table reference.
 
-    DuckDB would look for a name that is none of them, nor a table, among files.
+    DuckDB would look for any other unknown name among files.
     """
     names, node = set(), table
     while (parent := node.parent) is not None:
-        if isinstance(parent, exp.With):  # within the definition of one of them: those before it
+        if isinstance(parent, exp.With):  # a common table expression sees those before it
             before = itertools.takewhile(lambda cte, node=node: cte is not node, parent.expressions)
             names.update(cte.alias.lower() for cte in before)
             parent = parent.parent
@@ -175,7 +175,7 @@ def _local_names(table):
 
 
 def _names_as_written(tree):
-    """Names of the answer's columns, those without one as Column1, Column2, …; empty where a * stands for some."""
+    """Return the names of the result's columns, Column1, Column2, … for unnamed ones; empty if there is a *."""
     if any(isinstance(p, exp.Star) or (isinstance(p, exp.Column) and p.is_star) for p in tree.selects):
         return []
     nameless = itertools.count(1)
@@ -185,7 +185,7 @@ def _names_as_written(tree):
 
 
 def _rename(given, statement):
-    """Names of the answer's columns: DuckDB has the case of the table's, SQL Server that of the query."""
+    """Return the names of the result's columns as in the query; DuckDB gives them in the case of the tables."""
     if len(set(statement.names)) < len(given):  # a * or a repeated name
         return given
     return statement.names
@@ -197,8 +197,8 @@ def _names(connection):
     }
 
 
-def _sentence(error):
-    """One sentence for DuckDB's complaint about a query."""
+def _message(error):
+    """Return the message for an error of DuckDB."""
     if isinstance(error, duckdb.OutOfMemoryException):
         return (
             f"the query needs more than the {MEMORY} of memory that the embedded archive has: ask for fewer rows or "
@@ -210,7 +210,7 @@ def _sentence(error):
 
 
 def _rows(connection, sql):
-    """The answer as a table; whole numbers beside NULL stay whole (a float would round object ids)."""
+    """Run a query; integer columns with NULL stay integer, since float would round object ids."""
     table = connection.execute(sql).fetchdf()
     rounded = [
         name
@@ -225,8 +225,8 @@ def _rows(connection, sql):
 
 
 @contextmanager
-def _asking(database):
-    """A connection with the meaning of SQL Server; DuckDB's complaints become sentences."""
+def _connection(database):
+    """Yield a connection that has the survey's functions; errors of DuckDB become a `UserError`."""
     opened = not isinstance(database, duckdb.DuckDBPyConnection)
     connection = connect(database) if opened else database
     try:
@@ -235,53 +235,53 @@ def _asking(database):
     except (duckdb.InterruptException, duckdb.InternalError):
         raise
     except duckdb.Error as error:
-        raise UserError(_sentence(error)) from None
+        raise UserError(_message(error)) from None
     finally:
         if opened:
             connection.close()
 
 
 def run(database, tsql: str, rows: int | None = None) -> pd.DataFrame:
-    """Answer one T-SQL query as the archive would.
+    """Run a T-SQL query as the archive would.
 
     Parameters
     ----------
     database : str, Path or duckdb.DuckDBPyConnection
-        The catalogue, opened read-only where it is a path; a connection is one of `connection.connect`.
+        The catalogue: a path, opened read-only, or a connection of `connection.connect`.
     tsql : str
-        One SELECT, as sent to CasJobs; rows of ``SELECT … INTO mydb.X`` are returned, not stored.
+        One SELECT; rows of ``SELECT … INTO mydb.X`` are returned, not stored.
     rows : int, optional
-        Most rows of the answer; others are left out.
+        Largest number of rows of the result; further rows are dropped.
 
     Returns
     -------
     DataFrame
-        The rows; columns are named as in the query.
+        Rows of the result; columns are named as in the query.
 
     Raises
     ------
     UserError
-        One sentence: what is not understood, or the table, column or function that does not exist.
+        If the query is not supported, or a table, column or function does not exist.
     """
-    with _asking(database) as connection:
+    with _connection(database) as connection:
         statement = translate(connection, tsql, rows)
         table = _rows(connection, statement.sql)
         return table.set_axis(_rename(list(table), statement), axis=1)
 
 
 def rows_into(database, tsql: str):
-    """Answer one T-SQL query with rows that keep their types, for a table that is made of them.
+    """Run a T-SQL query and keep the column types, to store the rows as a table.
 
     Parameters and errors are those of `run`.
 
     Returns
     -------
     pyarrow.Table
-        The rows.
+        Rows of the result.
     str or None
         The name after INTO.
     """
-    with _asking(database) as connection:
+    with _connection(database) as connection:
         statement = translate(connection, tsql)
         rows = connection.sql(statement.sql).to_arrow_table()
         return rows.rename_columns(_rename(rows.column_names, statement)), statement.into

@@ -1,38 +1,37 @@
-"""What a trial's networks were trained on, and which galaxies lie outside of it.
+"""The training domain of a trial's networks, and flags of galaxies outside of it.
 
 Fluxes are measured on the cubes, in the same way for training galaxies and for any others, so that a table of bare
-positions needs no photometry. Ratios of fluxes take the place of colours: they need no logarithm of a flux near zero.
+positions needs no photometry. Ratios of fluxes stand in for colours, which are undefined for a flux of zero or below.
 """
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from sdss_photoz.cubes.store import load_cubes, load_depth
+from sdss_photoz.cubes.load import load_cubes, load_depth
+from sdss_photoz.cubes.store import grid_of, open_store
 from sdss_photoz.progress import progress
-from sdss_photoz.survey import BANDS, CUBE_SIZE, EXTINCTION_PER_EBV, PIXEL_SCALE
+from sdss_photoz.sample.chunks import INNER_CHUNK
+from sdss_photoz.surveys import CUBE, SDSS, PixelGrid
 
 PERCENTILES = (0.1, 99.9)  # of the training galaxies: the domain's limits in each quantity
 APERTURE = 3.0  # arcsec, radius
-ENOUGH = 20_000  # training galaxies whose cubes are measured: 20 lie beyond each limit
-PIECE = 1024  # galaxies whose cubes are held at once: 84 MB
+MEASURED = 20_000  # training galaxies whose cubes are measured: 20 lie beyond each limit
+BATCH = 1024  # galaxies whose cubes are in memory at once: 84 MB
 
 PETROSIAN = "dered_petro_r"
-FLAGS = {  # name of a flag: the quantities of which one outside its limits sets it
-    "outside_r": ["flux_r"],
-    "outside_colour": [f"{band}_over_r" for band in BANDS if band != "r"],
-    "outside_ebv": ["ebv"],
-    "outside_depth": [f"depth_{band}" for band in BANDS],
+FLAGS = {  # name of a flag: pattern of the quantities of which one outside its limits sets it
+    "outside_r": "^flux_",
+    "outside_colour": "_over_",
+    "outside_ebv": "^ebv$",
+    "outside_depth": "^depth_",
 }
 
 
-def from_centre() -> np.ndarray:
-    """Distance of each pixel of a cube from the centre of its grid, (y, x), arcsec."""
-    offset = (np.arange(CUBE_SIZE) - (CUBE_SIZE - 1) / 2) * PIXEL_SCALE
-    return np.hypot(offset[:, None], offset)
-
-
-def measure(cubes: np.ndarray, ebv: np.ndarray, depth: np.ndarray) -> pd.DataFrame:
-    """The quantities that span the domain.
+def measure(cubes: np.ndarray, ebv: np.ndarray, depth: np.ndarray, grid: PixelGrid = CUBE) -> pd.DataFrame:
+    """Measure the quantities whose ranges are the training domain.
 
     Parameters
     ----------
@@ -42,24 +41,28 @@ def measure(cubes: np.ndarray, ebv: np.ndarray, depth: np.ndarray) -> pd.DataFra
         (galaxy,) E(B-V), mag.
     depth : ndarray
         (galaxy, band) number of frames.
+    grid : PixelGrid
+        Pixels and bands of the cubes.
 
     Returns
     -------
     DataFrame
         A row for each galaxy, float64: ``flux_r``, the dereddened flux within 3 arcsec of the centre (nanomaggies);
         ``{b}_over_r``, that of the other bands divided by it, NaN where it is not positive; ``ebv``; ``depth_{b}``.
+        Without r, its middle band stands for it (`PixelGrid.main_band`), also in the names.
     """
-    flux = cubes[:, from_centre() <= APERTURE].sum(axis=1, dtype=np.float64)
-    flux *= 10 ** (0.4 * np.asarray(ebv, np.float64)[:, None] * [EXTINCTION_PER_EBV[band] for band in BANDS])
-    red = flux[:, BANDS.index("r")]
+    main = grid.main_band
+    flux = cubes[:, grid.from_centre() <= APERTURE].sum(axis=1, dtype=np.float64)
+    flux *= 10 ** (0.4 * np.asarray(ebv, np.float64)[:, None] * [SDSS.extinction[band] for band in grid.bands])
+    red = flux[:, grid.index(main)]
     ratios = flux / np.where(red > 0, red, np.nan)[:, None]
-    table = {"flux_r": red} | {f"{b}_over_r": ratios[:, k] for k, b in enumerate(BANDS) if b != "r"}
-    return pd.DataFrame(table | _conditions(ebv, depth))
+    others = {f"{band}_over_{main}": ratios[:, k] for k, band in enumerate(grid.bands) if band != main}
+    return pd.DataFrame({f"flux_{main}": red} | others | _conditions(ebv, depth, grid))
 
 
-def _conditions(ebv, depth) -> dict[str, np.ndarray]:
+def _conditions(ebv, depth, grid: PixelGrid) -> dict[str, np.ndarray]:
     depth = np.asarray(depth, np.float64)
-    return {"ebv": np.asarray(ebv, np.float64)} | {f"depth_{b}": depth[:, k] for k, b in enumerate(BANDS)}
+    return {"ebv": np.asarray(ebv, np.float64)} | {f"depth_{b}": depth[:, k] for k, b in enumerate(grid.bands)}
 
 
 def training_galaxies(galaxies: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
@@ -69,11 +72,11 @@ def training_galaxies(galaxies: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFra
     return galaxies[galaxies["object_id"].isin(chosen)].sort_values("row", ignore_index=True)
 
 
-def training_limits(trained: pd.DataFrame, store, digest: str | None = None) -> pd.DataFrame:
+def training_limits(trained: pd.DataFrame, store: str | Path, digest: str | None = None) -> pd.DataFrame:
     """Limits of the training domain: percentiles 0.1 and 99.9 of each quantity over the training galaxies.
 
-    Those with a frame in every band count, as in training. Of many galaxies some 20,000 are measured on their cubes:
-    whole chunks of the store, evenly spaced in its order, which follows the sky.
+    Galaxies without a frame in some band are left out, as in training. Of many galaxies some 20,000 are measured on
+    their cubes: whole chunks of the store, evenly spaced in its order, which follows the sky.
 
     Parameters
     ----------
@@ -82,27 +85,28 @@ def training_limits(trained: pd.DataFrame, store, digest: str | None = None) -> 
     store : str or Path
         The run's cubes.
     digest : str, optional
-        Digest of the selection that the rows belong to; a store of another one is refused.
+        Digest of the selection that the rows belong to; a store of another selection raises UserError.
 
     Returns
     -------
     DataFrame
         Rows ``low`` and ``high``; the columns of `measure`, and dered_petro_r where `trained` has it.
     """
+    grid = grid_of(open_store(store))
     depth = load_depth(store)[trained["row"]]
     covered = (depth > 0).all(axis=1)
     trained, depth = trained[covered], depth[covered]
-    blocks = trained["row"].to_numpy() // 128
-    some = np.flatnonzero(np.isin(blocks, np.unique(blocks)[:: -(-len(trained) // ENOUGH)]))
+    blocks = trained["row"].to_numpy() // INNER_CHUNK
+    chosen = np.flatnonzero(np.isin(blocks, np.unique(blocks)[:: -(-len(trained) // MEASURED)]))
     measured = []
-    with progress(total=len(some), unit="galaxy", label="training domain") as bar:
-        for start in range(0, len(some), PIECE):
-            piece = some[start : start + PIECE]
-            cubes = load_cubes(store, trained["row"].to_numpy()[piece], digest)
-            measured.append(measure(cubes, trained["ebv"].to_numpy()[piece], depth[piece]))
-            bar.update(len(piece))
-    values = pd.concat(measured)[[*FLAGS["outside_r"], *FLAGS["outside_colour"]]]
-    others = pd.DataFrame(_conditions(trained["ebv"], depth))
+    with progress(total=len(chosen), unit="galaxy", label="training domain") as bar:
+        for start in range(0, len(chosen), BATCH):
+            batch = chosen[start : start + BATCH]
+            cubes = load_cubes(store, trained["row"].to_numpy()[batch], digest)
+            measured.append(measure(cubes, trained["ebv"].to_numpy()[batch], depth[batch], grid))
+            bar.update(len(batch))
+    values = pd.concat(measured).filter(regex=f"{FLAGS['outside_r']}|{FLAGS['outside_colour']}")
+    others = pd.DataFrame(_conditions(trained["ebv"], depth, grid))
     if PETROSIAN in trained:
         others[PETROSIAN] = trained[PETROSIAN].to_numpy()
     low_high = np.array(PERCENTILES) / 100
@@ -110,7 +114,7 @@ def training_limits(trained: pd.DataFrame, store, digest: str | None = None) -> 
     return limits.set_axis(["low", "high"])
 
 
-def outside(measured: pd.DataFrame, limits: pd.DataFrame, petrosian=None) -> pd.DataFrame:
+def outside(measured: pd.DataFrame, limits: pd.DataFrame, petrosian: ArrayLike | None = None) -> pd.DataFrame:
     """Flags of galaxies outside the training domain.
 
     Parameters
@@ -129,7 +133,7 @@ def outside(measured: pd.DataFrame, limits: pd.DataFrame, petrosian=None) -> pd.
         the quantity could not be measured.
     """
     beyond = ~measured.apply(lambda values: values.between(limits[values.name]["low"], limits[values.name]["high"]))
-    flags = pd.DataFrame({flag: beyond[quantities].any(axis=1) for flag, quantities in FLAGS.items()})
+    flags = pd.DataFrame({flag: beyond.filter(regex=pattern).any(axis=1) for flag, pattern in FLAGS.items()})
     if petrosian is not None and PETROSIAN in limits:
         r = pd.Series(np.asarray(petrosian, np.float64), index=flags.index)
         beyond_r = ~r.between(limits[PETROSIAN]["low"], limits[PETROSIAN]["high"])

@@ -10,14 +10,17 @@ import pyarrow.parquet as pq
 import qp
 
 from sdss_photoz.config import Evaluation
+from sdss_photoz.cubes.quality import bands_of
 from sdss_photoz.errors import UserError
-from sdss_photoz.evaluation import baselines, controls, metrics, pdfs
-from sdss_photoz.evaluation.residuals import residuals
+from sdss_photoz.evaluation.controls import control_scores
 from sdss_photoz.files import whole, write_json, write_parquet
-from sdss_photoz.survey import BANDS
+from sdss_photoz.methods import METHODS
+from sdss_photoz.scores import metrics, pdfs
+from sdss_photoz.scores.grid import Grid
+from sdss_photoz.scores.residuals import residuals
 
 BLOCK = 16_384  # galaxies whose distributions are integrated at a time
-METHODS = {  # name in metrics.json: column of photoz.parquet
+REDSHIFT_COLUMNS = {  # name in metrics.json: column of photoz.parquet
     "network": "z_phot",
     "local_linear": "z_phot_local_linear",
     "archive": "z_phot_archive",
@@ -25,6 +28,7 @@ METHODS = {  # name in metrics.json: column of photoz.parquet
     "regressed": "z_phot_regressed",
     "forest": "z_phot_forest",
 }
+SCORED_BY_FOLD = ("network", "local_linear")
 OTHER_PAIRS = (("network", "archive"), ("regressed", "network"))  # besides those with local-linear regression
 
 
@@ -45,9 +49,10 @@ def evaluate(
 ) -> None:
     """Write a trial's redshifts, its distributions and its scores.
 
-    Train, test and baselines hold the same galaxies: those with a frame in each of the five bands. The others are
-    predicted, flagged (``has_frames`` False) and counted, and enter no score. Local-linear regression is trained on the
-    galaxies with the roles train and validation, for it has no epoch to choose.
+    All methods are trained and scored on the same galaxies, those with a frame in each band of the cubes. The others
+    are predicted, flagged (``has_frames`` False) and counted, and enter no score. The networks' predictions are read;
+    the estimators of `sdss_photoz.methods` are trained here, on the galaxies with the roles train and validation, for
+    they have no epoch to choose.
 
     Parameters
     ----------
@@ -65,26 +70,25 @@ def evaluate(
     fold_count : int
         Folds of one repeat.
     settings : config.Evaluation
-        Bootstrap, neighbours, outlier limit, and whether a forest is asked for as a negative control.
+        Bootstrap, neighbours, outlier limit, and whether to score a forest as a negative control.
     control : {"none", "target_removed", "shuffled_labels"}
-        What makes the trial itself a negative control: its networks are then compared with the prior.
+        Kind of negative control that the trial's networks are; they are then compared with the prior.
     fields : Path, optional
         ``archive/fields.parquet``, for the forest.
 
     Raises
     ------
     UserError
-        Where tables disagree about their galaxies, or no galaxy can be scored.
+        Where tables hold different galaxies, one cannot be read, or no galaxy can be scored.
     """
     sample = _galaxies_with_coverage(galaxies, quality)
     roles = pd.read_parquet(folds).set_index("object_id")
     unknown = roles.index.difference(sample.index)
     if len(unknown):
         raise UserError(f"{folds} holds object {unknown[0]}, which {galaxies} does not: make the folds again.")
-    features = baselines.beck_features(sample)
-    method = "network" if control != "none" else "forest" if settings.controls else None  # that is a control
-    if method == "forest":
-        circumstances = _circumstances(sample, quality, fields)
+    control_method = "network" if control != "none" else "forest" if settings.controls else None
+    methods = {name: METHODS[name] for name in _methods(control_method)}
+    features = {name: method.features(sample, quality, fields) for name, method in methods.items()}
     tables, distributions = [], []
     for index, path in member_pdfs.items():
         role = roles[f"role_{index}"].reindex(sample.index)
@@ -96,17 +100,11 @@ def evaluate(
         table.insert(4, "fold", index % fold_count)
         table.insert(5, "repeat", index // fold_count)
         train = (role.isin(["train", "validation"]) & sample["has_frames"]).to_numpy()
-        table["z_phot_local_linear"] = baselines.local_linear(
-            features[train], sample["z_spec"].to_numpy()[train], features[sample.index.get_indexer(test)],
-            settings.neighbours,
-        )  # fmt: skip
-        table["features_missing"] = ~np.isfinite(features[sample.index.get_indexer(test)]).all(axis=1)
-        if method is not None:
-            table["z_phot_prior"] = controls.prior(sample["z_spec"].to_numpy()[train])
-        if method == "forest":
-            table["z_phot_forest"] = controls.forest(
-                circumstances[train], sample["z_spec"].to_numpy()[train], circumstances.loc[test], settings.seed
-            )
+        train_z = sample["z_spec"].to_numpy()[train]
+        rows = sample.index.get_indexer(test)
+        for name, method in methods.items():
+            known = features[name]
+            table = table.assign(**method.estimate(known[train], train_z, known[rows], settings))
         tables.append(table)
         distributions.append(mean)
     result = pd.concat(tables, ignore_index=True)
@@ -114,8 +112,9 @@ def evaluate(
     write_parquet(photoz, result)
     _write_ensemble(ensemble, np.concatenate(distributions), result)
     found = {"trial": trial, **score_table(result, settings)}
-    if method is not None:
-        found["controls"] = controls.control_scores(result[result["has_frames"]], METHODS[method], settings)
+    if control_method is not None:
+        scored = result[result["has_frames"]]
+        found["controls"] = control_scores(scored, REDSHIFT_COLUMNS[control_method], settings)
     write_json(scores, found)
 
 
@@ -138,7 +137,7 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
     """
     scored = photoz[photoz["has_frames"]].reset_index(drop=True)
     if scored.empty:
-        raise UserError("no test galaxy has a frame in each of the five bands, so there is nothing to score.")
+        raise UserError("no test galaxy has a frame in each band of the cubes, so there is nothing to score.")
     cells = metrics.sky_cells(scored["ra"], scored["dec"], settings.bootstrap_nside)
     known = scored["z_phot_archive"].notna()
     headline = ["network", "local_linear", "mean"] + ["regressed"] * ("z_phot_regressed" in scored)
@@ -149,7 +148,7 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
         pairs += [(name, other) for name, other in OTHER_PAIRS if {name, other} <= set(methods)]
         table = scored[rows]
         comparison = metrics.compare(
-            {name: _residuals(table, name, settings) for name in methods},
+            {name: _residuals(table, name) for name in methods},
             np.unique(cells[rows], return_inverse=True)[1],
             pairs=pairs,
             repeat=table["repeat"].to_numpy(),
@@ -164,7 +163,7 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
             "fold": int(fold),
             "repeat": int(repeat),
             "galaxies": len(table),
-            **{name: _scores(table, name, settings) for name in ("network", "local_linear")},
+            **{name: _scores(table, name, settings) for name in SCORED_BY_FOLD},
         }
         for (repeat, fold), table in scored.groupby(["repeat", "fold"])
     ]
@@ -195,15 +194,21 @@ def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
         "folds": by_fold,
         "members": by_member,
         "scatter": {
-            "folds": {name: _scatter([fold[name] for fold in by_fold]) for name in ("network", "local_linear")},
+            "folds": {name: _scatter([fold[name] for fold in by_fold]) for name in SCORED_BY_FOLD},
             "members": _scatter(by_member),
         },
     }
 
 
+def _methods(control_method):
+    """Names of the methods that are trained here: the baseline, and what a negative control needs."""
+    return ["local_linear", *["prior"] * (control_method is not None), *["forest"] * (control_method == "forest")]
+
+
 def _galaxies_with_coverage(galaxies, quality):
     """The sample, indexed by object, with the flags ``complete`` and ``has_frames``."""
-    columns = [f"coverage_{band}" for band in BANDS]
+    with _reading(quality[0]):
+        columns = [f"coverage_{band}" for band in bands_of(quality)]
     coverage = pd.concat([_read(path, ["object_id", *columns]) for path in quality])
     coverage = coverage.set_index("object_id")[columns]
     sample = pd.read_parquet(galaxies).set_index("object_id")
@@ -219,31 +224,24 @@ def _galaxies_with_coverage(galaxies, quality):
 
 
 def _read(path, columns):
-    """A table that an earlier stage wrote, as pandas has it."""
-    with _damage_named(path):
+    """Columns of a parquet table."""
+    with _reading(path):
         return pd.read_parquet(path, columns=columns)
 
 
 @contextmanager
-def _damage_named(path):
-    """Say which file is damaged, and what makes it again."""
+def _reading(path):
+    """Raise a UserError that names the file where reading it fails."""
     try:
         yield
-    except (OSError, ValueError) as error:  # pyarrow's are of these
+    except (OSError, ValueError) as error:  # pyarrow's exceptions derive from these
         found = " ".join(str(error).split())[:100]
         raise UserError(f"{path} cannot be read ({found}): delete it and run again, which makes it anew.") from None
 
 
-def _circumstances(sample, quality, fields):
-    """`controls.circumstances` of the sample, indexed by object."""
-    made = pd.concat([pd.read_parquet(path) for path in quality]).set_index("object_id").loc[sample.index]
-    known = None if fields is None else pd.read_parquet(fields)
-    return controls.circumstances(sample.reset_index(), made, known).set_axis(sample.index)
-
-
 def _read_members(path, test):
     """Member numbers and their distributions for the test galaxies: {member: (galaxy, bin) float32}."""
-    with _damage_named(path):
+    with _reading(path):
         table = pq.read_table(path)
     bins = table.schema.field("pdf").type.list_size
     values = table["pdf"].combine_chunks()
@@ -302,7 +300,7 @@ def _write_ensemble(path, distributions, table):
     """Write the averaged distributions as a qp ensemble of histograms."""
     ensemble = qp.Ensemble(
         qp.hist,
-        data={"bins": pdfs.bin_edges(distributions.shape[1]), "pdfs": distributions},
+        data={"bins": Grid(bins=distributions.shape[1]).edges(), "pdfs": distributions},
         ancil={name: table[name].to_numpy() for name in ("object_id", "fold", "repeat", "z_spec", "z_phot")},
     )
     with whole(path) as part:
@@ -314,9 +312,9 @@ def _write_ensemble(path, distributions, table):
             named.unlink(missing_ok=True)
 
 
-def _residuals(table, method, settings):
+def _residuals(table, method):
     """Residuals, and CRPS where the method has distributions."""
-    column = METHODS.get(method, f"z_phot_{method}")
+    column = REDSHIFT_COLUMNS.get(method, f"z_phot_{method}")
     crps = {"network": "crps"}.get(method, f"crps_{method}")
     found = {"dz": residuals(table[column], table["z_spec"])}
     if crps in table:
@@ -325,11 +323,11 @@ def _residuals(table, method, settings):
 
 
 def _scores(table, method, settings):
-    return metrics.scores(**_residuals(table, method, settings), outlier=settings.outlier)
+    return metrics.scores(**_residuals(table, method), outlier=settings.outlier)
 
 
 def _mean(each):
-    """Mean of each score over repeats, as of the headline: a galaxy that was predicted twice does not count as two."""
+    """Mean of each score over repeats, as in the headline, so that a galaxy predicted twice counts once."""
     return {key: float(np.mean([one[key] for one in each])) for key in each[0]}
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from sdss_photoz.config import Config, Sample
 from sdss_photoz.embedded.population import population_digest
+from sdss_photoz.surveys import CUBE
 
 FLOOR = Path(__file__).parents[3] / "config" / "embedded-large.floor.json"  # of a checkout
 SAMPLE = Sample()  # the limits within which the floor was computed
+LIMITS = ("r_max", "z_min", "z_max", "where")
 
 Scores = dict[str, dict[str, float]]  # of sigma_mad, bias, outliers, crps: value and error
 
@@ -28,18 +30,21 @@ def read_floor(config: Config, path: Path = FLOOR) -> Floor | None:
     Parameters
     ----------
     config : Config
-        The run's. Seed, number of fields and density of its sky do not matter; its limits in magnitude and redshift do.
+        The run's. Seed, number of fields and density of its sky do not matter; what chooses its galaxies does.
     path : Path
-        As `benchmarks/floor.py` writes it.
+        As `python -m benchmarks.floor` writes it.
 
     Returns
     -------
     Floor or None
-        None where the run is not of the simulated sky, or of another population, or where the file is not at hand.
+        None where the run is not of the simulated sky, is of another population, has other limits, other pixels, other
+        bands, a condition (also of a trial) or a query of the user's, or the file does not exist.
     """
     simulated = config.archive.service == "embedded" and config.cubes.source == "frames"
-    limits = (config.sample.r_max, config.sample.z_max)
-    if not simulated or limits != (SAMPLE.r_max, SAMPLE.z_max) or not path.is_file():
+    limited = [key for key in LIMITS if getattr(config.sample, key) != getattr(SAMPLE, key)]
+    limited += [name for name, trial in config.trials.items() if trial.where is not None]
+    other = config.archive.query is not None or config.cubes.grid != CUBE
+    if not simulated or other or limited or not path.is_file():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
     if values["population"] != population_digest():

@@ -1,23 +1,23 @@
-"""How near a trial comes to the floor: the share of the gap that its networks close, and how calibrated they are."""
+"""A trial beside the floor: the fraction of the gap in sigma_MAD that its networks close, and their calibration."""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
 from sdss_photoz.config import Evaluation
-from sdss_photoz.evaluation import metrics
-from sdss_photoz.evaluation.residuals import residuals, sigma_mad
-from sdss_photoz.survey import split_object_id
+from sdss_photoz.scores import metrics
+from sdss_photoz.scores.residuals import residuals, sigma_mad
+from sdss_photoz.surveys.sdss import split_object_id
 
-METHODS = {"network": "z_phot", "local_linear": "z_phot_local_linear"}
-CLOSED = 0.7  # of the gap, at least
-ASKED_OF = 20_000  # test galaxies, as config/embedded-large.yaml has: of fewer nothing is asked
-KS_MEMBER, KS_ENSEMBLE = 0.015, 0.03  # distances from calibrated distributions, at most
+COMPARED = {"network": "z_phot", "local_linear": "z_phot_local_linear"}
+REQUIRED_GAP_CLOSED = 0.7  # fraction of the gap, at least
+REQUIRED_GALAXIES = 20_000  # test galaxies, as config/embedded-large.yaml has: with fewer nothing is required
+MAX_KS_MEMBER, MAX_KS_ENSEMBLE = 0.015, 0.03  # Kolmogorov-Smirnov distances of PIT, at most
 UNIFORM = 1 / 12  # variance of the PIT of calibrated distributions
 
 
 def gap_closed(photoz: pd.DataFrame, floor: dict[str, float], settings: Evaluation) -> dict[str, float | None]:
-    """Share of the gap in sigma_MAD between local-linear regression and the floor that the ensemble closes.
+    """Fraction of the gap in sigma_MAD between local-linear regression and the floor that the ensemble closes.
 
     Parameters
     ----------
@@ -32,39 +32,41 @@ def gap_closed(photoz: pd.DataFrame, floor: dict[str, float], settings: Evaluati
     -------
     dict
         ``value`` and ``error``. The error is that of a paired bootstrap over fields, with the floor's own added in
-        squares; None where there is one field. The value, too, is None where the regression is not above the floor.
+        quadrature; None where there is one field. Both are None where the regression is not above the floor.
     """
-    dz = {name: residuals(photoz[column], photoz["z_spec"]) for name, column in METHODS.items()}
+    dz = {name: residuals(photoz[column], photoz["z_spec"]) for name, column in COMPARED.items()}
     repeat = photoz["repeat"].to_numpy()
     repeats = np.unique(repeat)
 
     def scores(rows):
         parts = [part for number in repeats if len(part := rows[repeat[rows] == number])]
-        return [np.mean([sigma_mad(dz[name][part]) for part in parts]) for name in METHODS]
+        return [np.mean([sigma_mad(dz[name][part]) for part in parts]) for name in COMPARED]
 
-    def share(network, regression):
+    def closed(network, regression):
         return (regression - network) / (regression - floor["value"])
 
     network, regression = scores(np.arange(len(photoz)))
     if regression <= floor["value"]:
         return {"value": None, "error": None}
-    value = share(network, regression)
-    fields = fields_of(photoz)
+    value = closed(network, regression)
+    fields = field_numbers(photoz)
     if fields.max() == 0:
         return {"value": float(value), "error": None}
-    drawn = metrics.bootstrap(lambda rows: {"share": share(*scores(rows))}, fields, settings.bootstrap, settings.seed)
+    resampled = metrics.bootstrap(
+        lambda rows: {"closed": closed(*scores(rows))}, fields, settings.bootstrap, settings.seed
+    )
     from_floor = floor["error"] * value / (regression - floor["value"])
-    return {"value": float(value), "error": float(np.hypot(np.std(drawn["share"], ddof=1), from_floor))}
+    return {"value": float(value), "error": float(np.hypot(np.std(resampled["closed"], ddof=1), from_floor))}
 
 
-def fields_of(photoz: pd.DataFrame) -> np.ndarray:
+def field_numbers(photoz: pd.DataFrame) -> np.ndarray:
     """Number (galaxy,) of the field of each galaxy, counted from 0."""
     run, camcol, field, _ = split_object_id(photoz["object_id"].to_numpy())
     return np.unique((run << 32) | (camcol << 16) | field, return_inverse=True)[1]
 
 
 def calibration(photoz: pd.DataFrame, settings: Evaluation) -> pd.DataFrame:
-    """How far PIT is from that of calibrated distributions, for the ensemble and each member.
+    """Distance of PIT from a uniform distribution, and its dispersion, for the ensemble and each member.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def calibration(photoz: pd.DataFrame, settings: Evaluation) -> pd.DataFrame:
     -------
     DataFrame
         A row for the ``network`` (the ensemble) and each ``member_M``: method; ks, the Kolmogorov-Smirnov distance from
-        the uniform distribution, and at_most, what is asked of it; dispersion, PIT's variance over that of calibrated
+        the uniform distribution, and at_most, its limit; dispersion, PIT's variance over that of calibrated
         distributions minus 1 (negative where distributions are too wide), with its error (NaN in a single field);
         passed. The ensemble passes only where its distributions are not too narrow by more than twice the error.
     """
@@ -85,17 +87,17 @@ def calibration(photoz: pd.DataFrame, settings: Evaluation) -> pd.DataFrame:
         name.removeprefix("pit_"): name for name in photoz if name.startswith("pit_member_")
     }  # fmt: skip
     pit = photoz[list(columns.values())].to_numpy()
-    fields = fields_of(photoz)
+    fields = field_numbers(photoz)
     dispersion = np.var(pit, axis=0) / UNIFORM - 1
     error = np.full(len(columns), np.nan)
     if fields.max() > 0:
-        drawn = metrics.bootstrap(
+        resampled = metrics.bootstrap(
             lambda rows: dict(enumerate(np.var(pit[rows], axis=0) / UNIFORM - 1)),
             fields, settings.bootstrap, settings.seed,
         )  # fmt: skip
-        error = np.std(list(drawn.values()), axis=1, ddof=1)
+        error = np.std(list(resampled.values()), axis=1, ddof=1)
     table = pd.DataFrame({"method": list(columns), "ks": [float(kstest(one, "uniform").statistic) for one in pit.T]})
-    table["at_most"] = [KS_ENSEMBLE, *[KS_MEMBER] * (len(table) - 1)]
+    table["at_most"] = [MAX_KS_ENSEMBLE, *[MAX_KS_MEMBER] * (len(table) - 1)]
     table["dispersion"], table["error"] = dispersion, error
     too_narrow = (table["method"] == "network") & (table["dispersion"] > 2 * table["error"])
     table["passed"] = (table["ks"] <= table["at_most"]) & ~too_narrow

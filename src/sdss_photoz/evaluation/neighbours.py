@@ -1,19 +1,19 @@
-"""What shares a galaxy's image: other positions of the same table, and sources brighter than the galaxy."""
+"""Neighbours in a galaxy's image: other positions of the same table, and sources brighter than the galaxy."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter
 
-from sdss_photoz.evaluation.domain import from_centre
-from sdss_photoz.sample.linking import pairs_within, unit_vectors
-from sdss_photoz.survey import BANDS
+from sdss_photoz.surveys import CUBE, PixelGrid
+from sdss_photoz.surveys.sphere import pairs_within, unit_vectors
 
 REACH = 17.0  # arcsec: a cube's half diagonal is 17.9
 ONE_GALAXY = 1.0  # arcsec: positions no farther apart are the same galaxy's
-CENTRE = 2.0  # arcsec: the galaxy's own brightest place lies no farther from the position
-BESIDE = 4.0  # arcsec: what is brighter beyond is no part of the galaxy
+CENTRE = 2.0  # arcsec: the galaxy's own peak lies no farther from the position
+BESIDE = 4.0  # arcsec: a brighter peak farther away is another source
 
 
-def has_position_beside(ra, dec) -> np.ndarray:
+def has_position_beside(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
     """Whether another position lies farther than 1 and no farther than 17 arcsec: (position,) bool.
 
     Parameters
@@ -29,18 +29,20 @@ def has_position_beside(ra, dec) -> np.ndarray:
     return found
 
 
-def has_brighter_beside(cubes: np.ndarray) -> np.ndarray:
-    """Whether a source outshines the galaxy in its own r image: (galaxy,) bool.
+def has_brighter_beside(cubes: np.ndarray, grid: PixelGrid = CUBE) -> np.ndarray:
+    """Whether a source outshines the galaxy in its own image of r or, without r, of the middle band: (galaxy,) bool.
 
-    That is where the brightest mean of 3 x 3 pixels from 4 to 17 arcsec off the centre exceeds the brightest within 2
-    arcsec of it.
+    True where the largest mean of 3 x 3 pixels at 4 to 17 arcsec from the centre exceeds the largest within 2 arcsec.
+    In cubes without a pixel at 4 arcsec no source beside is seen.
 
     Parameters
     ----------
     cubes : ndarray
         (galaxy, y, x, band), nanomaggies, zero where no frame covers the pixel.
+    grid : PixelGrid
+        Pixels and bands of the cubes.
     """
-    smooth = uniform_filter(cubes[..., BANDS.index("r")], size=(1, 3, 3), mode="constant")
-    distance = from_centre()
+    smooth = uniform_filter(cubes[..., grid.index(grid.main_band)], size=(1, 3, 3), mode="constant")
+    distance = grid.from_centre()
     centre = smooth[:, distance <= CENTRE].max(axis=1)
-    return smooth[:, (distance > BESIDE) & (distance <= REACH)].max(axis=1) > centre
+    return smooth[:, (distance > BESIDE) & (distance <= REACH)].max(axis=1, initial=-np.inf) > centre

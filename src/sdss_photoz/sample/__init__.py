@@ -1,3 +1,3 @@
-"""Stage sample: selection, order, footprints, folds."""
+"""Stage sample: selection of galaxies, their order on the sky, and folds."""
 
 VERSION = 1  # raised in any commit that changes what this stage writes

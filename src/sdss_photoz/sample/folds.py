@@ -1,8 +1,8 @@
-"""Folds from a hash: which galaxies train, validate and test each network.
+"""Assignment of galaxies to folds by a hash: which train, validate and test each network.
 
-Every galaxy belongs to a unit (itself, its group, or its cell of the sky) that is never divided. The hash of the unit
-and the seed deals it into a fold, and again into the training and validation parts, so that neither the order of the
-rows nor other galaxies matter.
+Every galaxy belongs to a unit (itself, its group, or its cell of the sky) that is never divided. A hash of the unit's
+id and the seed assigns it to a fold, and to training or validation, independently of the order of rows and of other
+galaxies.
 """
 
 from hashlib import blake2b
@@ -12,8 +12,9 @@ import pandas as pd
 from astropy import units
 from astropy_healpix import HEALPix
 
+from sdss_photoz.condition import chosen
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.linking import linked
+from sdss_photoz.surveys.sphere import linked
 
 SKY_CELLS = HEALPix(nside=16, order="nested")  # cells of 3.7 degrees
 
@@ -25,7 +26,7 @@ def _groups(galaxies, folds):
 
 
 def unit_ids(galaxies, folds):
-    """Id of what each galaxy shares its fold with.
+    """Id of each galaxy's unit.
 
     Parameters
     ----------
@@ -51,19 +52,19 @@ def unit_ids(galaxies, folds):
     return cells.astype(np.int64)
 
 
-def draw(ids, seed, purpose):
-    """Numbers in [0, 1) that depend on id, seed and purpose alone.
+def hash_uniform(ids, seed, purpose):
+    """Uniform pseudorandom numbers in [0, 1) from a hash of id, seed and purpose.
 
     Parameters
     ----------
-    ids : array of int64
+    ids : array of int64, shape (n,)
     seed : int
     purpose : str
-        Draws for different purposes are independent.
+        Numbers for different purposes are independent.
 
     Returns
     -------
-    array of float64
+    array of float64, shape (n,)
     """
     distinct, where = np.unique(ids, return_inverse=True)
     key = blake2b(f"{seed}/{purpose}".encode(), digest_size=32).digest()
@@ -73,18 +74,18 @@ def draw(ids, seed, purpose):
 
 
 def in_region(galaxies, name, regions):
-    """Whether each galaxy lies in a region (``NAME``), outside of it (``not NAME``), or anywhere (None)."""
+    """Whether each galaxy lies in a region (``NAME``) or outside of it (``not NAME``); all do for None."""
     if name is None:
         return np.ones(len(galaxies), dtype=bool)
     inside = regions[name.removeprefix("not ")].contains(galaxies["ra"].to_numpy(), galaxies["dec"].to_numpy())
     return ~inside if name.startswith("not ") else inside
 
 
-def _train_share(folds, trainable):
-    """Share of the galaxies outside the fold (and in the training region) that train or validate."""
+def _train_fraction(folds, trainable, takes_part):
+    """Fraction of the galaxies outside the fold (and in the training region) that train or validate."""
     if folds.train_fraction is None:
         return 1.0
-    available = (1 - 1 / folds.count) * trainable.mean()
+    available = (1 - 1 / folds.count) * trainable[takes_part].mean()
     if folds.train_fraction > available * (1 + 1e-9):
         raise UserError(
             f"folds.train_fraction is {folds.train_fraction:g}, but only {available:.3g} of the sample lies outside "
@@ -101,17 +102,22 @@ _REMEDY = {
 }
 
 
-def assign_folds(galaxies: pd.DataFrame, folds, regions: dict) -> pd.DataFrame:
-    """Deal the galaxies of one trial into training, validation and test parts.
+def assign_folds(galaxies: pd.DataFrame, folds, regions: dict, where=None, key: str = "where") -> pd.DataFrame:
+    """Assign the galaxies of one trial to training, validation and test parts.
 
     Parameters
     ----------
     galaxies : DataFrame
-        object_id, ra, dec (degrees), one row a galaxy.
+        object_id, ra, dec (degrees), one row per galaxy.
     folds : config.Folds
-        How to deal.
+        Number and kind of folds, fractions, seed.
     regions : dict of str to config.Region
         The boxes that `train_in` and `test_in` name.
+    where : str, optional
+        Condition that galaxies must fulfil to take part (`condition.fulfilled`). The others are "unused" in all roles;
+        groups, folds and draws are those of the same trial without the condition.
+    key : str
+        Key of the configuration that holds the condition, for messages.
 
     Returns
     -------
@@ -122,16 +128,21 @@ def assign_folds(galaxies: pd.DataFrame, folds, regions: dict) -> pd.DataFrame:
     Raises
     ------
     UserError
-        Where a fold is left without test, training or validation galaxies.
+        If a fold has no test, training or validation galaxies, or the condition cannot be evaluated.
     """
     unit = unit_ids(galaxies, folds)
-    fold = np.floor(draw(unit, folds.seed, "fold") * folds.count).astype(np.int64)
+    fold = np.floor(hash_uniform(unit, folds.seed, "fold") * folds.count).astype(np.int64)
     trainable, testable = (in_region(galaxies, name, regions) for name in (folds.train_in, folds.test_in))
-    share = _train_share(folds, trainable)
+    takes_part = np.ones(len(galaxies), dtype=bool)
+    if where is not None:
+        known = galaxies.drop(columns=["row", "chunk"], errors="ignore")  # no properties of a galaxy
+        takes_part = chosen(where, known, key).to_numpy(dtype=bool, na_value=False)
+        trainable, testable = trainable & takes_part, testable & takes_part
+    fraction = _train_fraction(folds, trainable, takes_part)
     table = pd.DataFrame({"object_id": galaxies["object_id"].to_numpy(np.int64), "fold": fold, "group": unit})
     for repeat in range(folds.repeats):
-        drawn = draw(unit, folds.seed, f"train {repeat}") < share
-        validates = draw(unit, folds.seed, f"validation {repeat}") < folds.validation_fraction
+        drawn = hash_uniform(unit, folds.seed, f"train {repeat}") < fraction
+        validates = hash_uniform(unit, folds.seed, f"validation {repeat}") < folds.validation_fraction
         for number in range(folds.count):
             outside = (fold != number) & trainable & drawn
             role = np.select(
@@ -141,7 +152,7 @@ def assign_folds(galaxies: pd.DataFrame, folds, regions: dict) -> pd.DataFrame:
                 if not np.any(role == part):
                     raise UserError(
                         f"fold {number} of {folds.count} (folds.by: {folds.by}) has no {part} galaxies "
-                        f"among {len(galaxies)}: {remedy}."
+                        f"among {takes_part.sum()}: {remedy}{'' if where is None else f', or loosen {key}'}."
                     )
             table[f"role_{number + folds.count * repeat}"] = role
     return table

@@ -1,111 +1,60 @@
-"""One row a galaxy: duplicates merged, limits applied, ordered along the sky and cut into chunks."""
+"""Selection of the sample: duplicates removed, limits applied, ordered along the sky and split into chunks."""
 
 import numpy as np
 import pandas as pd
 from astropy import units
 from astropy_healpix import HEALPix
 
+from sdss_photoz.condition import chosen
 from sdss_photoz.errors import UserError
-from sdss_photoz.sample.linking import linked
-from sdss_photoz.sample.published import published_cuts
-from sdss_photoz.survey import BANDS, split_object_id
+from sdss_photoz.sample.chunks import shard_length
+from sdss_photoz.sample.paper_labels import published_cuts
+from sdss_photoz.surveys import SDSS
+from sdss_photoz.surveys.catalogue import INTEGERS, NEEDED, RENAMED, names_of_others
+from sdss_photoz.surveys.sdss import split_object_id
+from sdss_photoz.surveys.sphere import linked
 
-INNER_CHUNK = 128  # most galaxies in an inner chunk of a Zarr shard
-MISSING = -9999  # the archive's mark of a value that could not be measured
-_ORDER = HEALPix(nside=2**16, order="nested")  # cells of 3 arcsec: the order is finer than any pair of galaxies
+MISSING = -9999  # the archive's fill value
+_ORDER = HEALPix(nside=2**16, order="nested")  # cells of 3 arcsec, smaller than the distance of any two galaxies
 
-_RENAMED = {  # the archive's names, in lower case, and ours
-    **{"objid": "object_id", "specobjid": "spec_id", "ra": "ra", "dec": "dec", "z": "z_spec", "zerr": "z_err"},
-    **{"e_bv_sfd": "ebv", "zphot": "z_archive", "run": "run", "camcol": "camcol", "field": "field", "stripe": "stripe"},
-    "dered_petro_r": "dered_petro_r",
-    **{
-        f"{theirs.lower()}_{band}": f"{ours}_{band}"
-        for theirs, ours in {
-            **{"petroMag": "petro_mag", "petroMagErr": "petro_mag_err"},
-            **{"modelMag": "model_mag", "modelMagErr": "model_mag_err"},
-            **{"cModelMag": "cmodel_mag", "cModelMagErr": "cmodel_mag_err"},
-            **{"extinction": "extinction", "petroR50": "petro_r50", "petroR90": "petro_r90"},
-            **{"psffwhm": "psf_fwhm", "sky": "sky"},
-        }.items()
-        for band in BANDS
-    },
-    **{"expab_r": "exp_ab_r", "devab_r": "dev_ab_r", "fracdev_r": "frac_dev_r"},
-    **{"neighbors": "n_neighbors", "subclass": "subclass"},
-}
-_INTEGERS = {"run", "camcol", "field", "stripe", "n_neighbors"}
-_NEEDED = (
-    *("objID", "specObjID", "bestObjID", "sciencePrimary", "ra", "dec", "z", "zErr", "e_bv_sfd", "dered_petro_r"),
-    *(f"{kind}_{band}" for kind in ("modelMag", "extinction") for band in BANDS),
-)
-_VALID = ("ra", "dec", "z_spec", "ebv", "dered_petro_r", *(f"model_mag_{band}" for band in BANDS))
+_VALID = ("ra", "dec", "z_spec", "ebv", "dered_petro_r", *(f"model_mag_{band}" for band in SDSS.band_names))
 
 
-def shard_shape(n: int, chunks: int) -> tuple[int, int]:
-    """Length of a Zarr shard, and of its inner chunks, for `n` galaxies in `chunks` chunks.
-
-    The shard is ceil(n / chunks) galaxies, rounded up to a whole number of equal inner chunks of at most
-    `INNER_CHUNK`. The last shard may be longer than the galaxies left for it.
-
-    Returns
-    -------
-    shard, inner : int
-        shard is a multiple of inner; chunk N holds the rows from N * shard on.
-
-    Raises
-    ------
-    UserError
-        Where a chunk would be empty; the sentence names the largest number of chunks that works.
-    """
-    if n < 1:
-        raise UserError(
-            "the sample has no galaxies: loosen sample.r_max or sample.z_max, or look at sample/counts.csv."
-        )
-    shard, inner = _shape(n, chunks)
-    if (chunks - 1) * shard >= n:
-        works = next(fewer for fewer in range(min(chunks, n), 0, -1) if (fewer - 1) * _shape(n, fewer)[0] < n)
-        raise UserError(
-            f"sample.chunks is {chunks}, but {n} galaxies in shards of {shard} would leave a chunk empty: "
-            f"the largest number of chunks below it that works is {works}."
-        )
-    return shard, inner
-
-
-def _shape(n, chunks):
-    length = -(-n // chunks)
-    count = -(-length // INNER_CHUNK)
-    inner = -(-length // count)
-    return count * inner, inner
-
-
-def shard_length(n: int, chunks: int) -> int:
-    """Galaxies in a shard: see `shard_shape`."""
-    return shard_shape(n, chunks)[0]
-
-
-def _renamed(galaxies):
-    """The contract's columns and types; a missing value becomes NaN."""
+def _renamed(galaxies, others):
+    """The archive's rows with our column names and types; missing values become NaN."""
     columns = {column.lower(): column for column in galaxies}
-    missing = [column for column in _NEEDED if column.lower() not in columns]
+    missing = [column for column in NEEDED if column.lower() not in columns]
     if missing:
         raise UserError(f"the archive's table of galaxies lacks the column {missing[0]}: query the galaxies again.")
-    table = pd.DataFrame({ours: galaxies[columns[theirs]] for theirs, ours in _RENAMED.items() if theirs in columns})
+    table = pd.DataFrame({ours: galaxies[columns[theirs]] for theirs, ours in RENAMED.items() if theirs in columns})
     for column in table:
-        if column not in _INTEGERS and pd.api.types.is_numeric_dtype(table[column]) and not column.endswith("_id"):
+        if column not in INTEGERS and pd.api.types.is_numeric_dtype(table[column]) and not column.endswith("_id"):
             table[column] = table[column].astype(float).where(table[column] != MISSING, np.nan)
     table["object_id"] = table["object_id"].astype(np.int64)
     table["spec_id"] = table["spec_id"].astype(np.uint64)
     table["run"], table["camcol"], table["field"], _ = split_object_id(table["object_id"])
-    for column in _INTEGERS & set(table):
+    for column in INTEGERS & set(table):
         table[column] = table[column].fillna(-1).astype(np.int64)
-    # petroMag_r = -9999 hides behind the difference that the query computes
+    # the query subtracts the extinction, so that a petroMag_r of -9999 is no longer equal to MISSING
     table.loc[~table["dered_petro_r"].between(0, 40), "dered_petro_r"] = np.nan
     table["best_object"] = galaxies[columns["bestobjid"]].astype(np.int64)
     table["science_primary"] = galaxies[columns["scienceprimary"]]
-    return table
+    return table.assign(**_others(galaxies)) if others else table
+
+
+def _others(galaxies):
+    """The columns that have no name of ours; missing numbers become NaN, whole ones stay so if none is missing."""
+    found = {}
+    for column, name in names_of_others(galaxies).items():
+        values = galaxies[column]
+        if values.dtype.kind == "f" or (values.dtype.kind in "iu" and (values == MISSING).any()):
+            values = values.astype(float).where(values != MISSING, np.nan)
+        found[name] = values
+    return found
 
 
 def _best_of(table, labels):
-    """One row for each label: the smaller z_err; rows without valid values only where there is no other."""
+    """Mask of one row per label, that with the smallest z_err; rows with missing values only if there is no other."""
     valid = table[list(_VALID)].notna().all(axis=1)
     error = table["z_err"].where(valid & (table["z_err"] > 0), np.inf)
     order = np.lexsort((table["spec_id"], error, labels))
@@ -115,13 +64,14 @@ def _best_of(table, labels):
     return kept
 
 
-def select(galaxies: pd.DataFrame, sample, published=None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep each galaxy once, apply the sample's limits, order along the sky, cut into chunks.
+def select(galaxies: pd.DataFrame, sample, published=None, others: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep each galaxy once, apply the sample's limits, order along the sky, split into chunks.
 
     The cuts, in order: primary spectra; one row for each photometric object; one row for each group of objects linked
     within ``sample.match_radius`` (of several rows the one with the smallest redshift error stays); redshift at most
-    ``z_max``; dereddened Petrosian r at most ``r_max``; position, redshift, E(B-V), r and model magnitudes measured.
-    Where the cubes are the published ones, spectra without a good cube of the paper's sample go first of all.
+    ``z_max``; redshift at least ``z_min``, where that is above 0 or one is negative; dereddened Petrosian r at most
+    ``r_max``; position, redshift, E(B-V), r and model magnitudes measured; the condition ``where``, if there is one.
+    With published cubes, spectra without a good cube of the paper's sample are removed first.
 
     Parameters
     ----------
@@ -131,20 +81,22 @@ def select(galaxies: pd.DataFrame, sample, published=None) -> tuple[pd.DataFrame
         Limits, match radius and number of chunks.
     published : DataFrame, optional
         spec_id, state of the published cubes.
+    others : bool
+        Keep columns that have no name of ours as well, under the query's names in lower case.
 
     Returns
     -------
     galaxies : DataFrame
-        One row a galaxy, ordered by HEALPix (nested) and object id, with cube ``row`` and ``chunk``.
+        One row per galaxy, ordered by HEALPix (nested) and object id, with cube ``row`` and ``chunk``.
     counts : DataFrame
-        cut, galaxies (left after it), removed.
+        cut, galaxies (that pass it), removed.
 
     Raises
     ------
     UserError
-        Where a needed column is missing, no galaxy is left, or a chunk would be empty.
+        If a needed column is missing, the condition cannot be evaluated, no galaxy is left, or a chunk would be empty.
     """
-    table = _renamed(galaxies)
+    table = _renamed(galaxies, others)
     counts = [("rows of the archive", len(table), 0)]
 
     def cut(name, kept):
@@ -162,12 +114,18 @@ def select(galaxies: pd.DataFrame, sample, published=None) -> tuple[pd.DataFrame
         _best_of(table, linked(table["ra"], table["dec"], sample.match_radius)),
     )
     cut(f"z <= {sample.z_max:g}", table["z_spec"].le(sample.z_max) | table["z_spec"].isna())
+    if sample.z_min > 0 or (table["z_spec"] < 0).any():  # the package's own query asks for z > 0
+        cut(f"z >= {sample.z_min:g}", table["z_spec"].ge(sample.z_min) | table["z_spec"].isna())
     cut(
         f"dereddened petro r <= {sample.r_max:g}",
         table["dered_petro_r"].le(sample.r_max) | table["dered_petro_r"].isna(),
     )
     cut("measured values", table[list(_VALID)].notna().all(axis=1))
     table = table.drop(columns=["best_object", "science_primary"])
+    if sample.where is not None:
+        passed = chosen(sample.where, table, "sample.where")
+        cut("measured values of sample.where", ~passed.isna())
+        cut(" ".join(sample.where.split()), passed[~passed.isna()])
     cell = _ORDER.lonlat_to_healpix(table["ra"].to_numpy() * units.deg, table["dec"].to_numpy() * units.deg)
     table = table.iloc[np.lexsort((table["object_id"], cell))].reset_index(drop=True)
     shard = shard_length(len(table), sample.chunks)

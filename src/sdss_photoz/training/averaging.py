@@ -1,4 +1,4 @@
-"""Averages of the weights along a training: what is then validated and saved."""
+"""Averages of the weights over the steps of a training."""
 
 from typing import TYPE_CHECKING
 
@@ -9,49 +9,59 @@ if TYPE_CHECKING:
     from sdss_photoz.config import Training
 
 
-def shares_of_newest(settings: "Training", rates: Tensor) -> Tensor:
-    """Share of the newest weights in the average after each step, (steps,) float64.
+def newest_fraction(settings: "Training", steps: int) -> Tensor:
+    """Weight of the newest parameters in their running average after each step.
 
-    ``exponential``: the average forgets over the share `settings.averaging_share` of the steps; divided by the sum of
-    its shares, so that it does not remember the initial weights. ``last``: the plain mean over that share of the steps
-    at the end; before, the newest weights. With ``schedule: free``, weights count by the square of their learning rate
-    (Defazio et al. 2024, section 2).
+    ``exponential``: an exponential moving average over the fraction `settings.averaging_share` of the steps, with bias
+    correction, so that the initial parameters do not enter. ``last``: the mean over that fraction of the steps at the
+    end of the training; before, the newest parameters alone.
 
     Parameters
     ----------
     settings : config.Training
-        The block of the configuration.
-    rates : Tensor
-        (steps,) learning rates.
+        The configuration's block `training`.
+    steps : int
+        Number of steps of the training.
+
+    Returns
+    -------
+    Tensor
+        (steps,) float64, above 0 and at most 1.
     """
-    if settings.schedule == "free":
-        return rates**2 / (rates**2).cumsum(0)
-    window = settings.averaging_share * len(rates)
-    done = torch.arange(1, len(rates) + 1, dtype=torch.float64, device=rates.device)
+    window = settings.averaging_share * steps
+    done = torch.arange(1, steps + 1, dtype=torch.float64)
     if settings.averaging == "exponential":
-        kept = max(1 - 1 / window, 0.0)
-        return (1 - kept) / (1 - kept**done)
-    return 1 / (done - (len(rates) - max(round(window), 1))).clamp(min=1)
+        decay = max(1 - 1 / window, 0.0)
+        return (1 - decay) / (1 - decay**done)
+    return 1 / (done - (steps - max(round(window), 1))).clamp(min=1)
 
 
 class Average:
-    """A running mean of tensors.
+    """A running average of tensors that are updated in place.
 
     Parameters
     ----------
-    tensors : dict
-        Tensors that change in place; the mean starts as a copy of them.
-    shares : Tensor
-        Share of the newest in the mean after each step.
+    tensors : dict of str to Tensor
+        The tensors; the average starts as a copy of them.
+    fractions : Tensor
+        (steps,) weight of the newest values in the average after each step (`newest_fraction`).
+
+    Attributes
+    ----------
+    mean : dict of str to Tensor
+        The average.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], shares: Tensor):
-        self.newest, self.shares = tensors, shares
+    def __init__(self, tensors: dict[str, Tensor], fractions: Tensor):
+        self.newest, self.fractions = tensors, fractions
         self.mean = {name: value.detach().clone() for name, value in tensors.items()}
 
     @torch.no_grad()
     def add(self, step: Tensor) -> None:
-        """Move the mean towards the newest tensors, which are those after a step (0-based, int64)."""
-        share = self.shares.index_select(0, step.view(1))[0]
+        """Include the values of the tensors after a step (0-based, int64, on their device)."""
+        fraction = self.fractions.index_select(0, step.view(1))[0]
         for mean, newest in zip(self.mean.values(), self.newest.values(), strict=True):
-            mean.lerp_(newest, share.to(mean.dtype))
+            if mean.is_floating_point():
+                mean.lerp_(newest, fraction.to(mean.dtype))
+            else:  # a count, such as the batches that a batch normalisation has seen
+                mean.copy_(newest)

@@ -1,7 +1,7 @@
-"""What the workflow's rules call: one training, or the predictions of one fold."""
+"""The jobs of the workflow's rules: one training, or the predictions of one fold."""
 
+import logging
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,35 +11,41 @@ import torch
 
 from sdss_photoz import files
 from sdss_photoz.config import Training
+from sdss_photoz.device import claim, cpu_threads, full_memory_as_user_error, numerics, on_gpu
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.controls import shuffled
-from sdss_photoz.training.data import complete, load_examples, select, selection
-from sdss_photoz.training.device import claim, cpu_threads, full_memory_said, numerics, on_gpu
+from sdss_photoz.surveys import CUBE, PixelGrid
+from sdss_photoz.training.data.load import has_all_bands, load_examples, select, selection
+from sdss_photoz.training.data.memory import choose_residence, resident_bytes
+from sdss_photoz.training.data.negative_controls import shuffled
+from sdss_photoz.training.fast.cuda_graph import cache_kernels
 from sdss_photoz.training.fit import check_counts, train_member
+from sdss_photoz.training.inference import predict_fold
 from sdss_photoz.training.model import Trained, architecture, load_models, name_models
-from sdss_photoz.training.predict import predict_fold
-from sdss_photoz.training.replay import keep_kernels
-from sdss_photoz.training.room import choose_residence, resident_bytes
-from sdss_photoz.training.watch import Scalars
+from sdss_photoz.training.rehearsal import rehearse
+from sdss_photoz.training.resources import COSTS
+from sdss_photoz.training.tensorboard import Scalars
+
+_log = logging.getLogger(__name__)
 
 
 def train(
     galaxies: pd.DataFrame,
     folds: pd.DataFrame,
-    store,
+    store: str | Path,
     settings: Training,
     trial: str,
     fold: int,
     member: int,
-    model_path,
-    history_path,
-    scratch=None,
-    scalars=None,
+    model_path: str | Path,
+    history_path: str | Path,
+    scratch: str | Path | None = None,
+    scalars: str | Path | None = None,
     control: str = "none",
+    grid: PixelGrid = CUBE,
 ) -> None:
     """Train one member of one fold's ensemble and write its weights and history.
 
-    Galaxies without any frame in a band do not take part; partial coverage does, with zeros where uncovered.
+    Galaxies without any frame in a band are left out. Pixels without coverage are zero.
 
     Parameters
     ----------
@@ -50,29 +56,34 @@ def train(
     store : str or Path
         cubes.zarr.
     settings : config.Training
-        The block of the configuration as it holds for the trial.
+        The configuration's block `training` of the trial.
     trial : str
         Name of the trial, for messages.
     fold, member : int
         Index of the fold and number of the member.
     model_path, history_path : str or Path
-        Outputs; checkpoints lie beside them in ``.member-<member>.checkpoint``.
+        Outputs; checkpoints are in ``.member-<member>.checkpoint`` beside the model.
     scratch : str or Path, optional
-        Folder of the float16 copy of the cubes, where one is needed and ``settings.scratch`` names none; default:
-        ``.scratch`` beside the model.
+        Folder of the float16 copy of the cubes, unless ``settings.scratch`` is set; default: ``.scratch`` beside the
+        model.
     scalars : str or Path, optional
-        Folder of this training's scalars for TensorBoard; default: none are written.
+        Folder of this training's TensorBoard scalars; default: none are written.
     control : {"none", "target_removed", "shuffled_labels"}
-        What makes the training a negative control (`controls`).
+        Kind of negative control (`negative_controls`).
+    grid : PixelGrid
+        Pixels and bands that the cubes must have.
 
     Raises
     ------
     UserError
-        Where the fold has too few galaxies, or data cannot be trained on, or the cubes are those of another selection,
-        or there is no room in the GPU's memory or on the scratch disk.
+        If a new network is not what a training needs (`rehearsal.rehearse`), the fold has too few galaxies, a value
+        cannot be used in a training, the cubes belong to another selection, or the GPU's memory or the scratch disk is
+        full.
     """
     label = f"{trial}, fold {fold}, member {member}"
-    covered, digest = complete(store), selection(galaxies)
+    if settings.network not in COSTS:
+        rehearse(settings, grid)
+    covered, digest = has_all_bands(store), selection(galaxies, grid)
     chosen = {}
     for role in ("train", "validation"):
         table = select(galaxies, folds, fold, role)
@@ -83,7 +94,7 @@ def train(
                 "correct the trial's train_in, train_fraction or validation_fraction."
             )
         if dropped := len(table) - len(chosen[role]):
-            print(f"{label}: {dropped} {role} galaxies without any frame in a band left out", file=sys.stderr)
+            _log.info("%s: %d %s galaxies without any frame in a band left out", label, dropped, role)
     if control == "shuffled_labels":
         chosen = shuffled(chosen, settings.seed, fold)
     model_path = Path(model_path)
@@ -92,14 +103,14 @@ def train(
     scratch = settings.scratch or scratch or model_path.with_name(".scratch")
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
         if on_gpu(device):
-            keep_kernels(scratch)
-        residence = choose_residence(settings.residence, sum(counts.values()), device)
+            cache_kernels(scratch)
+        residence = choose_residence(settings.residence, sum(counts.values()), device, grid)
         if residence == "streamed" and settings.sampling == "balanced":
             raise UserError(
                 f"{label}: training.sampling is balanced, but cubes that are streamed from disk are visited chunk by "
                 "chunk: set training.sampling to all, or training.residence to device or pinned."
             )
-        with _memory_in_one_sentence(label, settings, residence, resident_bytes(sum(counts.values()), device)):
+        with _full_memory_as_user_error(label, settings, residence, resident_bytes(sum(counts.values()), device, grid)):
             examples = {
                 role: load_examples(
                     table,
@@ -129,32 +140,33 @@ def train(
             )
 
 
-def _memory_in_one_sentence(label: str, settings: Training, residence: str, cubes: int):
-    """Say which setting to lower, and by how much, where the GPU's memory is full."""
+def _full_memory_as_user_error(label: str, settings: Training, residence: str, cubes: int):
+    """Convert the error of a full GPU memory to a `UserError` with the settings to lower; `cubes` in bytes."""
     remedies = []
     if residence == "device":
         remedies.append(f"set training.residence to pinned, which frees {cubes:,} bytes")
     if settings.batch > 1:
         remedies.append(f"lower training.batch from {settings.batch} to {settings.batch // 2}")
-    return full_memory_said(
+    return full_memory_as_user_error(
         f"{label}: the GPU's memory is full with cubes {residence} and training.batch {settings.batch}: "
         f"{', or '.join(remedies) or 'use a GPU with more memory'}."
     )
 
 
-@full_memory_said("the GPU's memory is full: free it of other programs, or set training.device to cpu.")
+@full_memory_as_user_error("the GPU's memory is full: free it of other programs, or set training.device to cpu.")
 def predict(
     galaxies: pd.DataFrame,
     folds: pd.DataFrame,
-    store,
+    store: str | Path,
     settings: Training,
     trial: str,
     fold: int,
     models: list,
-    out_path,
+    out_path: str | Path,
     control: str = "none",
+    grid: PixelGrid = CUBE,
 ) -> None:
-    """Predict all test galaxies of one fold with each member of its ensemble, also those without a frame in a band.
+    """Predict all test galaxies of one fold, also those without a frame in a band, with each member of its ensemble.
 
     Parameters
     ----------
@@ -163,31 +175,33 @@ def predict(
     models : list of str or Path
         Files of the members, named ``member-<member>.safetensors``.
     out_path : str or Path
-        Output: parquet with columns object_id, member, pdf; its metadata tell the models (`model.name_models`).
+        Output: parquet with columns object_id, member, pdf, and the models in its metadata (`model.name_models`).
     control : {"none", "target_removed", "shuffled_labels"}
         As for `train`.
+    grid : PixelGrid
+        Pixels and bands that the cubes must have.
 
     Raises
     ------
     UserError
-        Where the fold has no test galaxies, a model is another network's or another training's (`model.load_models`),
-        or the cubes are those of another selection.
+        If the fold has no test galaxies, a model belongs to another network or training (`model.load_models`), or the
+        cubes belong to another selection.
     """
     chosen = select(galaxies, folds, fold, "test")
     if chosen.empty:
         raise UserError(f"fold {fold} has no test galaxies: lower folds.count, or correct the trial's test_in.")
-    kind = torch.float32 if settings.precision == "float32" else torch.bfloat16
-    with claim(settings.device) as device, cpu_threads(settings.cpu_threads), numerics(device, kind):
+    dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
+    with claim(settings.device) as device, cpu_threads(settings.cpu_threads), numerics(device, dtype):
         paths = {Trained(trial, fold, _member(path)): path for path in sorted(models, key=_member)}
-        networks = load_models(paths, **architecture(settings))
+        networks = load_models(paths, **architecture(settings, grid))
         table = predict_fold(
             chosen,
             store,
-            [(of.member, network.to(device)) for of, network in networks.items()],
+            [(trained.member, network.to(device)) for trained, network in networks.items()],
             settings.stretch,
             settings.bins,
             device,
-            selection(galaxies),
+            selection(galaxies, grid),
             without_target=control == "target_removed",
             symmetries=settings.symmetry_averaging,
         )
@@ -195,7 +209,7 @@ def predict(
             pq.write_table(name_models(table, networks), part)
 
 
-def _member(path) -> int:
+def _member(path: str | Path) -> int:
     match = re.search(r"member-(\d+)\.safetensors$", str(path))
     if match is None:
         raise UserError(f"{path} is not named like a member's model file (member-<number>.safetensors).")

@@ -1,7 +1,7 @@
-"""The file of a trained network: safetensors, with what is needed to use it, and to know which training made it."""
+"""The file of a trained network: safetensors, with its architecture and training in the metadata."""
 
 import json
-import sys
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +11,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from sdss_photoz import files, training
+from sdss_photoz import files, import_path, training
 from sdss_photoz.config import Training
 from sdss_photoz.errors import UserError
-from sdss_photoz.training.layers import DOCUMENTED, Variant
-from sdss_photoz.training.networks import build, variant
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.networks import build, variant
+from sdss_photoz.networks.parts.layers import DOCUMENTED, Variant
+from sdss_photoz.surveys import CUBE, PixelGrid
 
-KEY = "sdss_photoz"  # one entry with all: safetensors writes several entries in random order
+KEY = "sdss_photoz"  # a single entry of the metadata: safetensors writes several in random order
+
+_log = logging.getLogger(__name__)
 
 
 class Trained(NamedTuple):
-    """Which training a network is of: the trial's name, the index of the fold, the number of the member."""
+    """Identifies a training by the name of the trial and the indices of fold and member."""
 
     trial: str
     fold: int
@@ -29,44 +33,56 @@ class Trained(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``fold_0_member_0``, …: its name within the trial."""
+        """Name within the trial: ``fold_0_member_0``, …"""
         return f"fold_{self.fold}_member_{self.member}"
 
     def __str__(self):
         return f"trial {self.trial}, fold {self.fold}, member {self.member}"
 
 
-def architecture(settings: Training) -> dict:
-    """What a model file must tell for its weights to be used: network, bins, stretch, and what the network varies."""
-    # dropout is of the training alone, and the stretch has its own entry
-    chosen = variant(settings)._replace(dropout=DOCUMENTED.dropout, stretch=DOCUMENTED.stretch)
+def architecture(settings: Training, grid: PixelGrid = CUBE) -> dict:
+    """The entries of a model file that describe its network: network, bins, stretch, and another variant or grid.
+
+    Of a network that an import path names also the SHA-256 of its source and, if not empty, its options.
+    """
+    # dropout concerns training alone
+    chosen = variant(settings)._replace(dropout=DOCUMENTED.dropout)
     varied = {key: value for key, value in chosen._asdict().items() if value != getattr(DOCUMENTED, key)}
-    fixed = {key: getattr(settings, key) for key in ("network", "bins", "stretch")}
-    return fixed | ({"variant": varied} if varied else {})
+    required = {key: getattr(settings, key) for key in ("network", "bins", "stretch")}
+    other = {} if grid == CUBE else {"grid": {**grid._asdict(), "bands": "".join(grid.bands)}}
+    other |= {"options": settings.options} if settings.options else {}
+    return required | ({"variant": varied} if varied else {}) | other | import_path.recorded(settings.network)
 
 
-def save_model(path, weights: dict[str, torch.Tensor], description: dict) -> None:
-    """Write weights, and a description (JSON values) in the file's metadata, whole."""
+def grid_in(description: dict) -> PixelGrid:
+    """The pixels and bands of the cubes for which a network was made, by the entries of `architecture`."""
+    entry = description.get("grid")
+    return PixelGrid(entry["size"], entry["pixel_scale"], tuple(entry["bands"])) if entry else CUBE
+
+
+def save_model(path: str | Path, weights: dict[str, torch.Tensor], description: dict) -> None:
+    """Write weights, and a description (JSON values) in the metadata, atomically."""
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with files.whole(path) as part:
         save_file(weights, part, metadata={KEY: json.dumps(description, sort_keys=True, allow_nan=False)})
 
 
-def describe_model(path) -> dict:
-    """Read what a model file says of its network: the description of `save_model`.
+def describe_model(path: str | Path) -> dict:
+    """Read the description of a model file, as given to `save_model`.
 
     Raises
     ------
     UserError
-        Where the file is missing or damaged, or describes no network.
+        If the file is missing or damaged, or describes no network.
     """
     description = _read(path, weights=False)[0]
-    if lacking := {"network", "bins", "stretch"} - description.keys():
-        raise UserError(f"{path} does not tell its {', '.join(sorted(lacking))}: give a model of a finished run.")
+    if missing := {"network", "bins", "stretch"} - description.keys():
+        raise UserError(f"{path} does not tell its {', '.join(sorted(missing))}: give a model of a finished run.")
     return description
 
 
-def _read(path, weights: bool = True) -> tuple[dict, dict[str, torch.Tensor]]:
+def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Description and, on request, weights of a model file."""
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {}).get(KEY, "{}"))
@@ -77,7 +93,14 @@ def _read(path, weights: bool = True) -> tuple[dict, dict[str, torch.Tensor]]:
 
 
 def load_models(
-    paths: dict[Trained, Path], network: str, bins: int, stretch: str, variant: dict | None = None
+    paths: dict[Trained, Path],
+    network: str,
+    bins: int,
+    stretch: str,
+    variant: dict | None = None,
+    grid: dict | None = None,
+    options: dict | None = None,
+    source: str | None = None,
 ) -> dict[Trained, nn.Module]:
     """Read trained networks.
 
@@ -85,51 +108,55 @@ def load_models(
     ----------
     paths : dict of Trained to Path
         File of `save_model` of each training.
-    network, bins, stretch, variant : str, int, str, dict
-        What the caller expects, as of `architecture`: the network, the number of redshift bins, the stretch of the
-        flux, and in what the network differs from the documented one.
+    network, bins, stretch, variant, grid, options, source : str, int, str, dict, dict, dict, str
+        The expected entries of `architecture`.
 
     Returns
     -------
     dict of Trained to nn.Module
-        The networks, ready to predict. The attribute ``point`` of each holds the redshifts that its bins stand for in a
-        regressed point estimate, None where none was learned; ``sha256`` the digest of its file.
+        The networks in evaluation mode. Their attribute ``point`` holds the redshifts of the bins for the regressed
+        point estimate, or None; ``sha256`` the digest of the file.
 
     Raises
     ------
     UserError
-        Where a file is missing or damaged, or does not tell its training; is of another training or another VERSION of
-        the stage; or holds another network, other layers, other bins, another stretch or numbers of another type.
+        If a file is missing or damaged; has no or another training or VERSION of the stage; or has another
+        architecture, other layers or another dtype; or the source of its network is missing or was edited.
     """
-    expected = {"network": network, "bins": bins, "stretch": stretch, "variant": variant or {}}
-    networks = {of: _load(path, of, expected) for of, path in paths.items()}
-    unnamed = [str(paths[of]) for of, module in networks.items() if not module.names_trial]
+    expected = {"network": network, "bins": bins, "stretch": stretch, "variant": variant or {}, "grid": grid or {}}
+    expected |= {"options": options or {}, "source": source}
+    networks = {trained: _load(path, trained, expected) for trained, path in paths.items()}
+    unnamed = [str(paths[trained]) for trained, module in networks.items() if not module.names_trial]
     if unnamed:
-        print(
-            f"{unnamed[0]}{f' and {len(unnamed) - 1} more' if len(unnamed) > 1 else ''} do not tell their trial, for "
-            "they were trained before model files did: taken, by their place, for those of trial "
-            f"{next(iter(networks)).trial}",
-            file=sys.stderr,
+        _log.warning(
+            "%s%s do not tell their trial, for they were trained before model files did: taken, by their place, for "
+            "those of trial %s",
+            unnamed[0],
+            f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "",
+            next(iter(networks)).trial,
         )
     return networks
 
 
-def _load(path, of: Trained, expected: dict) -> nn.Module:
+def _load(path: str | Path, trained: Trained, expected: dict) -> nn.Module:
     description, weights = _read(path)
-    found = {key: description.get(key, {} if key == "variant" else None) for key in expected}
+    empty = ("variant", "grid", "options")
+    found = {key: description.get(key, {} if key in empty else None) for key in expected}
     if found != expected:
         raise UserError(
-            f"{path} holds network {_words(**found)}, but {_words(**expected)} is expected: give the settings that it "
-            "was trained with, or train again."
+            f"{path} holds network {_describe(**found)}, but {_describe(**expected)} is expected: give the settings "
+            "that it was trained with, or train again."
         )
-    _check_training(path, description, of)
-    name, stretch = expected["network"], expected["stretch"]
-    module = build(name, expected["bins"], variant=Variant(**expected["variant"], stretch=stretch))
-    types = {key: (weights[key].dtype, value.dtype) for key, value in module.state_dict().items() if key in weights}
-    for key, (there, wanted) in types.items():
-        if there != wanted:  # it would be converted in silence
+    _check_training(path, description, trained)
+    _check_source(path, expected["network"], expected["source"])
+    name, inputs = expected["network"], Inputs(grid_in(expected), expected["stretch"])
+    chosen = Variant(**expected["variant"])
+    module = build(name, expected["bins"], variant=chosen, inputs=inputs, options=expected["options"])
+    dtypes = {key: (weights[key].dtype, value.dtype) for key, value in module.state_dict().items() if key in weights}
+    for key, (stored, wanted) in dtypes.items():
+        if stored != wanted:  # load_state_dict would convert it without a warning
             raise UserError(
-                f"{path} holds {key} as {_short(there)}, but the training writes {_short(wanted)}: put the file that "
+                f"{path} holds {key} as {_name(stored)}, but the training writes {_name(wanted)}: put the file that "
                 "the training wrote back, or train again."
             )
     try:
@@ -144,18 +171,35 @@ def _load(path, of: Trained, expected: dict) -> nn.Module:
     return module.eval()
 
 
-def _check_training(path, description: dict, of: Trained) -> None:
-    """Refuse a model file of another training: its network may have learned the very galaxies that it is to predict."""
-    if lacking := {"fold", "member", "version"} - description.keys():
+def _check_source(path: str | Path, network: str, trained: str | None) -> None:
+    """Refuse a model file whose network has another source, SHA-256 `trained`, than there is now."""
+    if trained is None:
+        return
+    try:
+        found = import_path.digest(network)
+    except ValueError as error:
         raise UserError(
-            f"{path} does not tell its {', '.join(sorted(lacking))}, so nobody knows which galaxies trained it: put "
+            f"{path} holds {network}, but that must be {error}: give its folder by PYTHONPATH, or work in it."
+        ) from None
+    if found != trained:
+        raise UserError(
+            f"{path} was trained by another source of {network} than {import_path.source(network)} is now: put back "
+            "the one that trained it, or train again."
+        )
+
+
+def _check_training(path: str | Path, description: dict, trained: Trained) -> None:
+    """Refuse a model file of another training: its training galaxies may be those that it is to predict."""
+    if missing := {"fold", "member", "version"} - description.keys():
+        raise UserError(
+            f"{path} does not tell its {', '.join(sorted(missing))}, so nobody knows which galaxies trained it: put "
             "the file that the training wrote back, or train again."
         )
-    found = Trained(description.get("trial", of.trial), description["fold"], description["member"])
-    if found != of:
+    found = Trained(description.get("trial", trained.trial), description["fold"], description["member"])
+    if found != trained:
         raise UserError(
-            f"{path} holds the network of {found}, but that of {of} is expected, which has not seen its test galaxies: "
-            "put the file that this training wrote back, or train again."
+            f"{path} holds the network of {found}, but that of {trained} is expected, which has not seen its test "
+            "galaxies: put the file that this training wrote back, or train again."
         )
     if description["version"] != training.VERSION:
         raise UserError(
@@ -164,29 +208,32 @@ def _check_training(path, description: dict, of: Trained) -> None:
         )
 
 
-def name_models(table: pa.Table, networks: dict[Trained, nn.Module], **told) -> pa.Table:
-    """Note in a table's metadata which networks predicted it.
+def name_models(table: pa.Table, networks: dict[Trained, nn.Module], **entries) -> pa.Table:
+    """Add the networks that predicted a table to its metadata.
 
     Returns
     -------
     pyarrow.Table
         With an entry ``sdss_photoz``, JSON: ``trial``; ``version`` of the stage training; and ``models``, the SHA-256
-        of each model file by its name within the trial, ``fold_0_member_0``, …; and what else is told.
+        of each model file by its name within the trial, ``fold_0_member_0``, …; and the further entries.
     """
-    noted = {
+    metadata = {
         "trial": next(iter(networks)).trial,
         "version": training.VERSION,
-        "models": {of.name: module.sha256 for of, module in networks.items()},
-        **told,
+        "models": {trained.name: module.sha256 for trained, module in networks.items()},
+        **entries,
     }
-    entry = json.dumps(noted, sort_keys=True, allow_nan=False)
+    entry = json.dumps(metadata, sort_keys=True, allow_nan=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: entry})
 
 
-def _short(kind: torch.dtype) -> str:
-    return str(kind).removeprefix("torch.")
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
-def _words(network: str, bins: int, stretch: str, variant: dict) -> str:
-    varied = "".join(f", {key} {value}" for key, value in variant.items())
-    return f"{network} with {bins} bins and stretch {stretch}{varied}"
+def _describe(
+    network: str, bins: int, stretch: str, variant: dict, grid: dict, options: dict, source: str | None
+) -> str:
+    varied = "".join(f", {key} {value}" for key, value in (variant | options).items())
+    varied += f" for cubes of {grid_in({'grid': grid})}" if grid else ""
+    return f"{network} with {bins} bins and stretch {stretch}{varied}" + (f", source {source[:12]}" if source else "")

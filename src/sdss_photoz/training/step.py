@@ -1,37 +1,38 @@
-"""The steps of a training: learning rate, loss, gradient, optimizer and average, all on the device.
+"""A training step on the device: learning rate, loss, gradients, optimizer and average of the weights.
 
-Nothing in a step waits for the device or depends on a value there: what changes from step to step, the number of the
-step and its learning rate, are tensors, so that a recorded step can be replayed.
+A step reads no value back from the device: what changes from step to step, the step number and the learning rate, are
+tensors, so that a step can be captured in a CUDA graph.
 """
 
 import copy
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sdss_photoz.survey import BANDS
-from sdss_photoz.training import dropout
-from sdss_photoz.training.aligned import AlignedNetwork
-from sdss_photoz.training.averaging import Average, shares_of_newest
-from sdss_photoz.training.device import on_gpu
-from sdss_photoz.training.loss import Loss
-from sdss_photoz.training.optimizer import Optimizer
+from sdss_photoz.device import on_gpu
+from sdss_photoz.networks.parts import dropout
+from sdss_photoz.targets.loss import Loss
+from sdss_photoz.training.adam import Adam
+from sdss_photoz.training.averaging import Average, newest_fraction
+from sdss_photoz.training.fast.aligned import AlignedNetwork, NotAligned
 
 if TYPE_CHECKING:
     from sdss_photoz.config import Training
 
-NONE = -1  # no step has failed
-TOWARDS_AVERAGE = 0.9  # schedule-free: where between the weights and their average the gradient is taken
+_log = logging.getLogger(__name__)
+
+NO_STEP = -1  # value of `Trainer.failed` as long as all losses are finite
 
 
 def learning_rate(settings: "Training", step: Tensor, steps: int) -> Tensor:
     """Learning rate, float64, of a step (0-based, int64) of a training of `steps` steps.
 
-    ``one_cycle``: linear from near zero to `settings.learning_rate` within the share `settings.warmup` of the steps,
-    then linear to near zero (Smith 2018). ``step``: the paper's, constant, divided by 5 half way. ``free``: linear to
-    `settings.learning_rate` within `settings.warmup`, then constant (Defazio et al. 2024).
+    ``one_cycle``: linear warm-up to `settings.learning_rate` over the fraction `settings.warmup` of the steps, then
+    linear decay to near zero (Smith 2018). ``step``: the paper's, constant, divided by 5 at half of the steps.
     """
     if settings.schedule == "step":
         first, second = (
@@ -39,109 +40,119 @@ def learning_rate(settings: "Training", step: Tensor, steps: int) -> Tensor:
             for rate in (settings.learning_rate, settings.learning_rate / 5)
         )
         return torch.where(2 * step >= steps, second, first)
-    place, warmup = (step.double() + 0.5) / steps, settings.warmup
-    if settings.schedule == "free":
-        return settings.learning_rate * torch.where(place < warmup, place / warmup, torch.ones_like(place))
-    return settings.learning_rate * torch.where(place < warmup, place / warmup, (1 - place) / (1 - warmup))
+    progress, warmup = (step.double() + 0.5) / steps, settings.warmup
+    return settings.learning_rate * torch.where(progress < warmup, progress / warmup, (1 - progress) / (1 - warmup))
 
 
-def logits(network: nn.Module, cubes: Tensor, ebv: Tensor, arithmetic: torch.dtype) -> Tensor:
-    """Logits (n, bins), float32 at least; convolutions and dense layers are computed in `arithmetic`."""
-    with torch.autocast(cubes.device.type, arithmetic, enabled=arithmetic == torch.bfloat16):
-        scores = network(cubes, ebv)
+def logits(network: Callable[..., Tensor], cubes: Tensor, ebv: Tensor, dtype: torch.dtype) -> Tensor:
+    """Logits (n, bins), at least float32; with `dtype` bfloat16 convolutions and dense layers run under autocast."""
+    with torch.autocast(cubes.device.type, dtype, enabled=dtype == torch.bfloat16):
+        scores = network(cubes, ebv[:, None])
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-def form_of(network: nn.Module, arithmetic: torch.dtype) -> nn.Module:
-    """The form that a network is trained in: aligned where it has the attribute ``wide``, else itself."""
+def trained_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module that is trained in place of a network: its `AlignedNetwork` if it has the attribute ``wide``.
+
+    Channels are padded for matrix units, that is in bfloat16 and on a GPU; elsewhere 5x5 convolutions use the Fourier
+    transform. A network that has no aligned form is trained as it is, which a line of the log tells.
+    """
     if not getattr(network, "wide", False):
         return network
-    matrix_units = arithmetic == torch.bfloat16 or on_gpu(next(network.parameters()))
-    return AlignedNetwork(network) if matrix_units else AlignedNetwork(network, row=1, fourier=True)
+    matrix_units = dtype == torch.bfloat16 or on_gpu(next(network.parameters()))
+    try:
+        return AlignedNetwork(network) if matrix_units else AlignedNetwork(network, multiple=1, fourier=True)
+    except NotAligned as error:
+        _log.info("the network is trained in its plain form, which is slower, for %s", error)
+        return network
 
 
-class Descent:
-    """A network on its way down the loss.
+class Trainer:
+    """A network with its loss, optimizer and average of the weights.
 
-    In bfloat16 the aligned form computes with copies of its weights, written after each step; the weights themselves,
-    the last layer and the loss stay float32. Schedule-free, the copies lie between the weights and their average.
+    In bfloat16 the aligned form computes with bfloat16 copies of its weights, which are updated after each step; the
+    weights themselves, the last layer and the loss stay float32.
 
     Parameters
     ----------
     network : nn.Module
-        The network on its device; after `finish` it holds the weights, or their average where there is one.
+        The network on its device; `trained_network` writes the weights, or their average, back to it.
     settings : config.Training
-        The block of the configuration.
+        The configuration's block `training`.
     steps : int
-        Steps of the whole training.
-    arithmetic : torch.dtype
-        See `sdss_photoz.training.device.arithmetic`.
+        Number of steps of the training.
+    compute_dtype : torch.dtype
+        See `sdss_photoz.device.compute_dtype`.
     form : nn.Module, optional
-        The form to train it in; default: `form_of`.
+        The module to train in place of the network; default: `trained_form`.
     compiler : callable, optional
-        What compiles functions (`replay.Compiler`); default: nothing does.
+        Compiles functions (`cuda_graph.Compiler`); default: nothing is compiled.
 
     Attributes
     ----------
     bands : int
-        Bands that cubes should have: more than five are padding, and save the form from adding it.
-    dtype : torch.dtype
-        What cubes should be in.
+        Bands that cubes should have: those beyond five are zero padding, which the form would otherwise add.
+    cube_dtype : torch.dtype
+        Dtype that cubes should have.
     step : Tensor
-        Steps taken, int64.
+        Number of steps taken, int64, on the device.
     rate : Tensor
-        Learning rate of the last step.
+        Learning rate of the last step, on the device.
     failed : Tensor
-        First step (0-based, int64) whose loss was not a number; -1: none.
+        First step (0-based, int64) whose loss was not finite; `NO_STEP` if there is none.
     """
 
     def __init__(
-        self, network: nn.Module, settings: "Training", steps: int, arithmetic: torch.dtype, form=None, compiler=None
+        self,
+        network: nn.Module,
+        settings: "Training",
+        steps: int,
+        compute_dtype: torch.dtype,
+        form: nn.Module | None = None,
+        compiler: Callable[[Callable], Callable] | None = None,
     ):
-        self.network, self.settings, self.steps, self.arithmetic = network, settings, steps, arithmetic
+        self.network, self.settings, self.steps, self.compute_dtype = network, settings, steps, compute_dtype
         device = next(network.parameters()).device
-        free = settings.schedule == "free"
-        self.form = form or form_of(network, arithmetic)
+        self.form = form or trained_form(network, compute_dtype)
         self.aligned = isinstance(self.form, AlignedNetwork)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
-        self.failed = torch.full_like(self.step, NONE)
-        # Adam's kernel reads float32 on a GPU; on a CPU it takes the very number
+        self.failed = torch.full_like(self.step, NO_STEP)
+        # Adam's kernel reads float32 on a GPU; on a CPU it takes float64
         self.rate = torch.zeros((), dtype=torch.float32 if on_gpu(device) else torch.float64, device=device)
         self.loss, self.average = Loss(settings, device), None
-        if free or settings.averaging != "none":
+        if settings.averaging != "none":
             if not self.aligned:
-                self.form = copy.deepcopy(network)  # the network itself is to hold the average
-            shares = shares_of_newest(settings, learning_rate(settings, torch.arange(steps), steps))
-            self.average = Average(dict(self.form.state_dict()), shares.to(device))
-        dropout.follow(self.form, self.step)
-        self.optimizer = Optimizer(self.form, settings.optimizer, self.rate, arithmetic, 0.0 if free else 0.9)
-        self.bands = next(self.form.network.children()).weight.shape[1] if self.aligned else len(BANDS)
-        self.rounds = self.aligned and arithmetic == torch.bfloat16
-        self.dtype = arithmetic if self.rounds else torch.float32
-        kinds = {name: p.dtype for name, p in self.form.named_parameters()}
-        if self.rounds:
-            kinds |= dict.fromkeys(kinds.keys() - self.form.exact, arithmetic)
-        moved = {name: p for name, p in self.form.named_parameters() if free or kinds[name] != p.dtype}
-        self.weights = list(moved.values())
-        self.copies = {name: torch.empty_like(p, dtype=kinds[name]).requires_grad_() for name, p in moved.items()}
-        self._write_copies()
+                self.form = copy.deepcopy(network)  # the network itself will hold the average
+            self.average = Average(dict(self.form.state_dict()), newest_fraction(settings, steps).to(device))
+        dropout.set_step(self.form, self.step)
+        self.optimizer = Adam({name: p for name, p in self.form.named_parameters() if p.requires_grad}, self.rate)
+        self.bands = next(self.form.network.children()).weight.shape[1] if self.aligned else 0
+        self.low_precision = self.aligned and compute_dtype == torch.bfloat16
+        self.cube_dtype = compute_dtype if self.low_precision else torch.float32
+        dtypes = {name: p.dtype for name, p in self.form.named_parameters()}
+        if self.low_precision:
+            dtypes |= dict.fromkeys(dtypes.keys() - self.form.exact, compute_dtype)
+        copied = {name: p for name, p in self.form.named_parameters() if dtypes[name] != p.dtype}
+        self.weights = list(copied.values())
+        self.copies = {name: torch.empty_like(p, dtype=dtypes[name]).requires_grad_() for name, p in copied.items()}
+        self._update_copies()
         self.gradients = [torch.zeros_like(weight) for weight in self.weights]
-        self.loss_of = compiler(self._loss_of) if compiler else self._loss_of
+        self.compute_loss = compiler(self._compute_loss) if compiler else self._compute_loss
 
     def logits(self, cubes: Tensor, ebv: Tensor) -> Tensor:
-        """Logits (n, bins), float32, of cubes (n, 64, 64, bands) and E(B-V) (n,) in the arithmetic of training."""
+        """Logits (n, bins), float32, of cubes (n, y, x, band) and E(B-V) (n,), computed as in training."""
 
         def form(*inputs):
             return functional_call(self.form, self.copies, inputs) if self.copies else self.form(*inputs)
 
-        return form(cubes, ebv) if self.rounds else logits(form, cubes, ebv, self.arithmetic)
+        return form(cubes, ebv[:, None]) if self.low_precision else logits(form, cubes, ebv, self.compute_dtype)
 
-    def _loss_of(self, cubes: Tensor, ebv: Tensor, labels: Tensor) -> Tensor:
+    def _compute_loss(self, cubes: Tensor, ebv: Tensor, labels: Tensor) -> Tensor:
         return self.loss(self.logits(cubes, ebv), labels)
 
     @torch.no_grad()
-    def descend(self, loss: Tensor) -> None:
-        """Take one step with the gradients of a loss, and note whether it was a number."""
+    def update(self, loss: Tensor) -> None:
+        """Update the weights from the gradients of a loss, and note the step in `failed` if the loss is not finite."""
         if self.copies:
             torch._foreach_copy_(self.gradients, [copy.grad for copy in self.copies.values()])
             for weight, gradient in zip(self.weights, self.gradients, strict=True):
@@ -150,35 +161,36 @@ class Descent:
         self.optimizer.step()
         if self.average:
             self.average.add(self.step)
-        self._write_copies()
-        fails = (self.failed == NONE) & ~loss.isfinite()
+        self._update_copies()
+        fails = (self.failed == NO_STEP) & ~loss.isfinite()
         self.failed.copy_(torch.where(fails, self.step, self.failed))
         self.step += 1
 
-    def forget_gradients(self) -> None:
-        """Drop the gradients of the last step."""
+    def zero_grad(self) -> None:
+        """Delete the gradients of the last step."""
         self.form.zero_grad(set_to_none=True)
         for weights in self.copies.values():
             weights.grad = None
 
-    def finish(self) -> nn.Module:
-        """The network with the weights as they are now, or their average."""
+    def trained_network(self) -> nn.Module:
+        """Write the current weights, or their average, to the network and return it."""
         if self.form is not self.network:
-            self.network.load_state_dict(self._plain(self.average.mean if self.average else self.form.state_dict()))
+            self.network.load_state_dict(self._unpack(self.average.mean if self.average else self.form.state_dict()))
         return self.network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and what goes with them, in the plain network's shapes: ``weights/<name>``, ``adam/<key>/<name>``."""
-        kinds = {"weights": self.form.state_dict(), **self.optimizer.moments()}
+        """State for a checkpoint, in the plain network's shapes: ``weights/<name>``, ``adam/<key>/<name>`` and, with
+        an average, ``average/<name>``."""
+        parts = {"weights": self.form.state_dict(), **self.optimizer.moments}
         if self.average:
-            kinds["average"] = self.average.mean
-        return {f"{kind}/{name}": value for kind, part in kinds.items() for name, value in self._plain(part).items()}
+            parts["average"] = self.average.mean
+        return {f"{kind}/{name}": value for kind, part in parts.items() for name, value in self._unpack(part).items()}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Go on from `tensors`, as they were after `step` steps."""
+        """Restore the state of `tensors` as it was after `step` steps."""
         parts = {}
-        for kind in ("weights", "average", *self.optimizer.kinds):
+        for kind in ("weights", "average", *self.optimizer.moments):
             plain = {
                 name.removeprefix(f"{kind}/"): value.to(self.step.device)
                 for name, value in tensors.items()
@@ -191,40 +203,36 @@ class Descent:
             for name, mean in self.average.mean.items():
                 mean.copy_(average[name])
         self.optimizer.load(parts, step)
-        self._write_copies()
+        self._update_copies()
         self.step.fill_(step)
-        self.finish()
+        self.trained_network()
 
     @torch.no_grad()
-    def _write_copies(self) -> None:
+    def _update_copies(self) -> None:
         if self.copies:
-            weights = self.weights
-            if self.settings.schedule == "free":
-                mean = [self.average.mean[name] for name in self.copies]
-                weights = torch._foreach_lerp(weights, mean, TOWARDS_AVERAGE)
-            torch._foreach_copy_(list(self.copies.values()), weights)
+            torch._foreach_copy_(list(self.copies.values()), self.weights)
 
-    def _plain(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _unpack(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.form.unpack(tensors) if self.aligned else tensors
 
 
-def train_step(descent: Descent, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Take one step down the loss.
+def train_step(trainer: Trainer, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Take one training step.
 
     Parameters
     ----------
-    descent : Descent
+    trainer : Trainer
         The network and its optimizer.
     batch : tuple of Tensor
-        Cubes (b, 64, 64, 5), stretched and turned; E(B-V) (b,); labels (b,).
+        Cubes (b, y, x, band), stretched and augmented; E(B-V) (b,); labels (b,).
 
     Returns
     -------
     Tensor
-        Mean loss (nat) before the step, on the device, without gradient.
+        Mean loss (nat) before the update, on the device, detached.
     """
-    loss = descent.loss_of(*batch)
-    descent.forget_gradients()
+    loss = trainer.compute_loss(*batch)
+    trainer.zero_grad()
     loss.backward()
-    descent.descend(loss.detach())
+    trainer.update(loss.detach())
     return loss.detach()

@@ -1,0 +1,245 @@
+"""Redshifts of galaxies without spectra, by the networks of a finished run.
+
+RUN is the run's results folder, results/<run>. POSITIONS is a table (CSV and other delimited text, parquet, FITS,
+VOTable, ECSV) with columns ra, dec (degrees) and ebv (E(B-V), mag) or extinction_r (mag), of which E(B-V) is then a
+2.285th. Cubes are cut from the frames in MIRROR as `sdss-photoz cutouts` does; every network of every fold of the trial
+sees each of them. The parquet table TABLE has all columns of POSITIONS, redshifts, flags and distributions:
+docs/evaluation.md names them.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from scipy.spatial import cKDTree
+
+from sdss_photoz import files, tables
+from sdss_photoz.app.finished_run import SKIES, Ensemble, find_trial, load_ensemble, sky_of
+from sdss_photoz.app.positions import POSITIONS_TABLE, check_columns, reddening, typed
+from sdss_photoz.config import Cubes
+from sdss_photoz.cubes.cutouts import cutouts
+from sdss_photoz.cubes.load import load_cubes
+from sdss_photoz.cubes.store import grid_of, open_store
+from sdss_photoz.device import claim, cpu_threads, full_memory_as_user_error, numerics
+from sdss_photoz.errors import UserError
+from sdss_photoz.evaluation import domain
+from sdss_photoz.evaluation.neighbours import ONE_GALAXY, has_brighter_beside, has_position_beside
+from sdss_photoz.inputs.stretch import stretch, typical_noise
+from sdss_photoz.progress import progress
+from sdss_photoz.scores import pdfs
+from sdss_photoz.surveys import PixelGrid
+from sdss_photoz.surveys.sphere import unit_vectors
+from sdss_photoz.training.inference import PIECE, predict_cubes
+from sdss_photoz.training.model import name_models
+
+CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that are not recorded in a store
+PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
+FLAGS = [*domain.FLAGS, "members_disagree", "neighbour", "in_training"]
+
+_log = logging.getLogger(__name__)
+
+
+def add_arguments(parser) -> None:
+    """Add the arguments of ``sdss-photoz predict`` to an argparse parser."""
+    parser.add_argument("run", metavar="RUN", help="results folder of a finished run, results/<run>")
+    parser.add_argument("positions", metavar="POSITIONS", help="table with ra, dec, and ebv")
+    parser.add_argument("--frames", required=True, metavar="MIRROR", help="folder that holds corrected frames")
+    parser.add_argument("--out", required=True, metavar="TABLE", help="parquet table to write; must not exist")
+    parser.add_argument("--trial", help="trial of the run (default: the only one)")
+    for key in CUT_AS:
+        field = Cubes.model_fields[key]
+        options = {"choices": get_args(field.annotation), "default": field.default}
+        options["help"] = f"cubes.{key} of the run. {field.description} Default {field.default}."
+        parser.add_argument(f"--{key.replace('_', '-')}", **options)
+    averaged = "mean of the probabilities over the eight flips and rotations, in eight times the time"
+    parser.add_argument("--symmetry-averaging", action="store_true", help=averaged)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (default: this machine's cores)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where networks are computed")
+
+
+def main(arguments) -> None:
+    """Run ``sdss-photoz predict``."""
+    options = {key: getattr(arguments, key) for key in ("trial", "threads", "device", "symmetry_averaging", *CUT_AS)}
+    positions = tables.read(arguments.positions)
+    table = predict(arguments.run, positions, arguments.frames, arguments.out, **options)
+    known = table["has_frames"]
+    counts = ", ".join(f"{flag} {np.count_nonzero(table[flag] & known)}" for flag in FLAGS)
+    partial = np.count_nonzero(known & ~table["complete"])
+    print(
+        f"{arguments.out}: {np.count_nonzero(known)} redshifts; {counts}, partly covered {partial}; "
+        f"{np.count_nonzero(~known)} positions lack a frame in some band and have none"
+    )
+    if warning := SKIES[sky_of(arguments.run)]:
+        _log.warning("warning: %s", warning)
+    if domain.PETROSIAN in table and (missing := tables.measured(table, domain.PETROSIAN, tables.MAGNITUDE).missing):
+        print(f"{tables.describe_missing(domain.PETROSIAN, missing)}: there outside_r is by the flux of the cube")
+
+
+def predict(
+    run,
+    positions: pd.DataFrame,
+    frames,
+    out,
+    trial: str | None = None,
+    *,
+    stack: str = "median",
+    overlap_rows: str = "keep",
+    symmetry_averaging: bool = False,
+    threads: int = 1,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Predict the redshifts of any positions with a finished run's networks.
+
+    Parameters
+    ----------
+    run : str or Path
+        Results folder of the run.
+    positions : DataFrame
+        ra, dec (degrees); ebv or extinction_r (mag); optionally dered_petro_r (mag), which decides ``outside_r``. All
+        columns are copied to the output: used ones as numbers, identifiers (`tables.IDENTIFIERS`) without loss of
+        digits, others unchanged.
+    frames : str or Path
+        Folder of corrected frames, as for :func:`sdss_photoz.cubes.cutouts.cutouts`.
+    out : str or Path
+        Parquet table to write, atomically. The cubes are kept beside it until then.
+    trial : str, optional
+        The trial whose networks predict; needed where the run has several.
+    stack, overlap_rows : str
+        Must be as in the run's own cubes: see :func:`sdss_photoz.cubes.cutouts.cutouts`.
+    symmetry_averaging : bool
+        Whether to average distributions over the eight flips and rotations: see `training.symmetry_averaging`.
+    threads : int
+        Threads that decompress, resample, and compute networks on a CPU.
+    device : {"auto", "cpu", "cuda"}
+        Where networks are computed: see :func:`sdss_photoz.device.claim`.
+
+    Returns
+    -------
+    DataFrame
+        The output but for its column ``pdf``, in the order of `positions`.
+
+    Raises
+    ------
+    UserError
+        If the run is not finished or its trial unknown, models are damaged or of different networks, a column is
+        missing or a value no number, there are no frames, the output exists or cannot be written, or its disk is full.
+    """
+    out = Path(out)
+    _check_output(out)
+    check_columns(positions)
+    ebv = reddening(positions)
+    positions = typed(positions)
+    petrosian = None
+    if domain.PETROSIAN in positions:
+        petrosian = tables.measured(positions, domain.PETROSIAN, tables.MAGNITUDE, POSITIONS_TABLE).values
+    trial = find_trial(run, trial)
+    ensemble = load_ensemble(trial.models, trial.grid)
+    each = [f"z_phot_{of.name}" for of in trial.models]
+    if taken := [name for name in (*PREDICTED, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
+        raise UserError(f"the table of positions has a column {taken[0]!r}, as the output has: rename it.")
+    limits = domain.training_limits(trial.trained, trial.store, trial.selection)
+    with files.folder_beside(out) as folder:
+        store = folder / "cubes.zarr"
+        how = {"stack": stack, "overlap_rows": overlap_rows, "grid": trial.grid}
+        depth = cutouts(positions[["ra", "dec"]], frames, store, threads, **how)
+        full = full_memory_as_user_error("the GPU's memory is full: free it of other programs, or give --device cpu.")
+        with claim(device) as claimed, cpu_threads(threads), numerics(claimed, torch.float32), full:
+            found, pdf = _predict_cubes(store, ebv, depth, ensemble, claimed, symmetry_averaging)
+    ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
+    flags = domain.outside(found[limits.columns.intersection(found.columns)], limits, petrosian)
+    flags["members_disagree"] = found["members_disagree"]
+    flags["neighbour"] = found["brighter_beside"] | has_position_beside(ra, dec)
+    flags["in_training"] = _near(ra, dec, trial.trained)
+    parts = [found[PREDICTED], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
+    table = pd.concat([positions, *parts], axis=1)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), ensemble.bins)
+    written = pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column)
+    full = files.full_disk_as_user_error(lambda why: files.no_room_message(out, f"the table {out.name}", why))
+    with full, files.whole(out) as part:
+        sky = sky_of(run)
+        pq.write_table(name_models(written, ensemble.networks, sky=sky, warning=SKIES[sky]), part)
+    return table
+
+
+def _check_output(out: Path) -> None:
+    if out.suffix != ".parquet":
+        raise UserError(f"--out is {out}, but a parquet table is written: give a name that ends in .parquet.")
+    if out.exists():
+        raise UserError(f"{out} exists already: give another --out, or remove it first.")
+
+
+def _predict_cubes(
+    store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: Ensemble, device, symmetries: bool
+):  # fmt: skip
+    """Predictions and measurements of each cube, a row for each galaxy; and distributions (galaxy, bin) float32."""
+    group = open_store(store)
+    grid = grid_of(group)
+    networks = {of.name: network.to(device) for of, network in ensemble.networks.items()}
+    tables, means = [], []
+    with progress(total=len(ebv), unit="galaxy", label="predicting") as bar:
+        for start in range(0, len(ebv), PIECE):
+            rows = np.arange(start, min(start + PIECE, len(ebv)))
+            cubes = load_cubes(store, rows)
+            coverage = np.isfinite(group["flux"][rows[0] : rows[-1] + 1]).mean(axis=(1, 2)).min(axis=1)
+            seen = _stretched(cubes, ensemble.stretch, grid)  # once for all networks
+            reddening = ebv[rows].astype(np.float32)
+            members = {
+                name: predict_cubes(network, seen, reddening, "none", device, symmetries, grid)
+                for name, network in networks.items()
+            }
+            table, mean = combine(members)
+            table["has_frames"], table["complete"] = coverage > 0, coverage >= 1
+            table.loc[~table["has_frames"], table.columns[:-2]] = np.nan
+            mean[~table["has_frames"]] = np.nan
+            table["members_disagree"] = table["z_phot_scatter"] > table.pop("half_width")
+            table["brighter_beside"] = has_brighter_beside(cubes, grid)
+            tables.append(pd.concat([table, domain.measure(cubes, ebv[rows], depth[rows], grid)], axis=1))
+            means.append(mean.astype(np.float32))
+            bar.update(len(rows))
+    return pd.concat(tables, ignore_index=True), np.concatenate(means)
+
+
+def _stretched(cubes: np.ndarray, kind: str, grid: PixelGrid) -> np.ndarray:
+    noise = typical_noise(grid)
+    pieces = np.split(cubes, range(64, len(cubes), 64))  # pieces that fit into the processor's cache
+    return np.concatenate([stretch(torch.from_numpy(piece), kind, noise).numpy() for piece in pieces])
+
+
+def combine(members: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Average the distributions of an ensemble, as in the evaluation.
+
+    Parameters
+    ----------
+    members : dict
+        (galaxy, bin) probabilities by each network's name.
+
+    Returns
+    -------
+    DataFrame
+        A row for each galaxy: z_phot, width_68, width_90 of the average; z_phot_scatter, the standard deviation of the
+        members' redshifts; half_width, half the mean of their widths at 68 %; z_phot_{name} of each.
+    ndarray
+        (galaxy, bin) float64: the average.
+    """
+    mean = pdfs.average(list(members.values()))
+    each = {f"z_phot_{name}": pdfs.point_estimate(pdf) for name, pdf in members.items()}
+    table = {
+        "z_phot": pdfs.point_estimate(mean),
+        "width_68": pdfs.width(mean, 0.68),
+        "width_90": pdfs.width(mean, 0.90),
+        "z_phot_scatter": np.std(list(each.values()), axis=0),
+        "half_width": np.mean([pdfs.width(pdf, 0.68) for pdf in members.values()], axis=0) / 2,
+    }
+    return pd.DataFrame(table | each), mean
+
+
+def _near(ra, dec, trained: pd.DataFrame) -> np.ndarray:
+    """Whether a training galaxy lies within `ONE_GALAXY` arcsec of each position: (position,) bool."""
+    tree = cKDTree(unit_vectors(trained["ra"], trained["dec"]))
+    return np.isfinite(tree.query(unit_vectors(ra, dec), distance_upper_bound=np.radians(ONE_GALAXY / 3600))[0])

@@ -1,0 +1,165 @@
+"""The whole configuration of a run."""
+
+from pathlib import Path
+
+from pydantic import model_validator
+
+from sdss_photoz import import_path
+from sdss_photoz.config.archive import Archive
+from sdss_photoz.config.block import Block, Name, what
+from sdss_photoz.config.cubes import LEAST_SIZE, Cubes
+from sdss_photoz.config.embedded import Embedded
+from sdss_photoz.config.evaluation import Evaluation
+from sdss_photoz.config.frames import Frames
+from sdss_photoz.config.parse import parse
+from sdss_photoz.config.region import Region
+from sdss_photoz.config.report import Report
+from sdss_photoz.config.sample import Sample
+from sdss_photoz.config.training import Training
+from sdss_photoz.config.trial import Trial
+from sdss_photoz.errors import UserError
+
+SAS = "https://data.sdss.org/sas"
+
+
+class Config(Block):
+    """The whole configuration of a run."""
+
+    run: Name = what("default", "Name of the run: everything it makes lies under results/<run>.")
+    archive: Archive = what(Archive(), "Where the catalogue and the frames come from.")
+    embedded: Embedded = what(Embedded(), "The simulated sky behind the embedded archive.")
+    frames: Frames = what(Frames(), "Whether fetched frames are kept.")
+    regions: dict[Name, Region] = what({}, "Named boxes on the sky, for trials that train or test in or out of one.")
+    sample: Sample = what(Sample(), "Which galaxies, in which order.")
+    cubes: Cubes = what(Cubes(), "Where the cubes come from, and how frames that overlap are stacked.")
+    training: Training = what(Training(), "The network and its training.")
+    trials: dict[Name, Trial] = what({"images": Trial()}, "The experiments, by name.", min_length=1)
+    evaluation: Evaluation = what(
+        Evaluation(), "Scores, their errors, and the methods that the network is compared with."
+    )
+    report: Report = what(Report(), "The page.")
+
+    @model_validator(mode="after")
+    def _regions_are_named(self):
+        if self.archive.region is not None and self.archive.region not in self.regions:
+            raise UserError(
+                f"archive.region is {self.archive.region!r}, but regions names only "
+                f"{sorted(self.regions) or 'no box'}: add the box or correct the name."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trials_are_possible(self):
+        for name, trial in self.trials.items():
+            values = {**self.training.model_dump(), **trial.training}
+            network = parse(Training, values, f"trials.{name}.training").network
+            if self.cubes.size < (least := LEAST_SIZE.get(network, 1)):
+                raise UserError(
+                    f"cubes.size is {self.cubes.size}, but {network}, the network of the trial {name}, needs {least} "
+                    "pixels at least: raise cubes.size, or choose another training.network."
+                )
+            if trial.tested_folds is not None and trial.tested_folds > trial.folds.count:
+                raise UserError(
+                    f"trials.{name}.tested_folds is {trial.tested_folds}, but there are {trial.folds.count} folds: "
+                    "lower it, or leave it out to test them all."
+                )
+            for key in ("train_in", "test_in"):
+                region = getattr(trial.folds, key)
+                if region is not None and region.removeprefix("not ") not in self.regions:
+                    raise UserError(
+                        f"trials.{name}.folds.{key} is {region!r}, but regions names only "
+                        f"{sorted(self.regions) or 'no box'}: add the box or correct the name."
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _redshifts_are_possible(self):
+        sample = self.sample
+        if sample.z_min >= sample.z_max:
+            raise UserError(
+                f"sample.z_min is {sample.z_min:g}, but must be below sample.z_max, which is {sample.z_max:g}."
+            )
+        for name in self.trials if sample.z_max > Training.last_edge else ():
+            if self.trial_training(name).outside_bins == "refuse":
+                raise UserError(
+                    f"sample.z_max is {sample.z_max:g}, but the bins of trial {name} end at {Training.last_edge:g}: "
+                    "lower it, or set training.outside_bins to clip, which counts galaxies beyond in the last bin."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _conditions_can_be_evaluated(self):
+        if not self.conditions:
+            return self
+        import pandas as pd  # not needed otherwise
+
+        from sdss_photoz.condition import fulfilled, parsed
+        from sdss_photoz.surveys.catalogue import example_row
+
+        for key, text in self.conditions.items():
+            if self.archive.query is None:
+                fulfilled(text, pd.DataFrame(example_row()), key)
+            else:  # which columns there are is known when the query is answered
+                parsed(text, key)
+        return self
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions on the catalogue's columns that are set, by their keys."""
+        found = {"sample.where": self.sample.where}
+        found |= {f"trials.{name}.where": trial.where for name, trial in self.trials.items()}
+        return {key: text for key, text in found.items() if text is not None}
+
+    def trial_training(self, trial: str) -> Training:
+        """Return the training block of one trial."""
+        return Training(**{**self.training.model_dump(), **self.trials[trial].training})
+
+    def sources(self) -> dict[str, str]:
+        """SHA-256 of the source of each network that an import path names, by the path."""
+        networks = {self.trial_training(trial).network for trial in self.trials}
+        return {name: import_path.digest(name) for name in sorted(networks) if ":" in name}
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run's results, relative to the working directory."""
+        return Path("results") / self.run
+
+    @property
+    def sas(self) -> str:
+        """URL of the archive's frames: the configured one, the embedded archive's, or the survey's."""
+        if self.archive.sas is None and self.archive.service != "embedded":
+            return SAS
+        return self.archive.sas or (self.folder / "archive" / "sas").resolve().as_uri()
+
+    @property
+    def region(self) -> Region | None:
+        """The box that the queries are limited to, None for the whole sky."""
+        return None if self.archive.region is None else self.regions[self.archive.region]
+
+    @property
+    def mirror(self) -> Path:
+        """Folder where fetched frames are kept."""
+        return Path(self.archive.mirror or self.folder / "archive" / "sas")
+
+    @property
+    def frames_come_later(self) -> bool:
+        """Whether each cubes job fetches its own frames: they are not kept, and the archive is not a local folder."""
+        return not self.frames.keep and not self.sas.startswith("file:")
+
+
+def check(values: dict) -> Config:
+    """Check a configuration.
+
+    Parameters
+    ----------
+    values : dict
+        As read from YAML.
+
+    Raises
+    ------
+    UserError
+        One sentence that names the key, its value and what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"the configuration is {type(values).__name__}, but must be a mapping of keys to values.")
+    return parse(Config, values)

@@ -1,0 +1,1 @@
+"""Corrected frames: download, validation, and which frames overlap which galaxy."""

@@ -1,0 +1,1 @@
+"""Transformations of the cubes that a network reads."""

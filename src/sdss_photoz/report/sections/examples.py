@@ -1,0 +1,113 @@
+"""Colour images of a few galaxies, each beside its redshift distribution."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import h5py
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sdss_photoz.cubes.load import load_cubes
+from sdss_photoz.errors import UserError
+from sdss_photoz.report.colour import colour_image, describe
+from sdss_photoz.report.section import Content, Run, Trial
+from sdss_photoz.report.style import BLACK, BLUE, VERMILLION, WIDTH, styled
+from sdss_photoz.scores import pdfs
+from sdss_photoz.scores.grid import Grid
+
+TEMPLATE = """\
+{% call figure(figures.examples, "Colour images of galaxies, each beside its redshift distribution") %}Galaxies at \
+evenly spaced ranks of redshift, not chosen by eye: {{ picture }} ({{ wide }}&Prime; wide, North \
+up, East left) beside the ensemble&rsquo;s distribution over a stretch of 0.2 in redshift. Solid: spectroscopic \
+redshift. Dotted: photometric redshift.{% endcall %}"""
+
+
+def content(run: Run, trial: Trial) -> Content | None:
+    """Galaxies evenly spaced in the rank of redshift, as many as `report.examples` says; None where that is 0.
+
+    Raises
+    ------
+    UserError
+        Where ``photoz.hdf5`` and ``photoz.parquet`` hold different numbers of galaxies.
+    """
+    if not run.config.report.examples:
+        return None
+    once = trial.scored[trial.scored["repeat"] == 0].sort_values(["z_spec", "object_id"])
+    number = min(run.config.report.examples, len(once))
+    chosen = once.iloc[((np.arange(number) + 0.5) / number * len(once)).astype(int)]
+    cube_rows = run.galaxies.set_index("object_id").loc[chosen["object_id"], "row"].to_numpy()
+    images = [colour_image(cube, bands=run.grid.bands) for cube in load_cubes(run.store, cube_rows)]
+    return Content(
+        values={"picture": describe(run.grid.bands), "wide": run.wide},
+        tables={"examples": examples_table(chosen, _distributions(trial, chosen.index.to_numpy()))},
+        figures={"examples": partial(examples, images)},
+    )
+
+
+def _distributions(trial, rows) -> np.ndarray:
+    """Normalised distributions (row, bin) of some rows of ``photoz.parquet``, from the ensemble beside it."""
+    ordered = np.sort(rows)  # h5py reads rows in order
+    with h5py.File(trial.files.ensemble) as file:
+        stored = file["data/pdfs"]
+        if len(stored) != len(trial.photoz):
+            raise UserError(
+                f"{trial.files.ensemble} and photoz.parquet beside it hold different galaxies: evaluate again."
+            )
+        return pdfs.normalise(stored[ordered][np.searchsorted(ordered, rows)])
+
+
+def examples_table(galaxies: pd.DataFrame, distributions: np.ndarray) -> pd.DataFrame:
+    """Distributions of a few galaxies, a row for each bin: object_id, z_spec, z_phot, z_low, z_high, density.
+
+    Parameters
+    ----------
+    galaxies : DataFrame
+        object_id, z_spec, z_phot.
+    distributions : ndarray (galaxy, bin)
+        Probabilities.
+    """
+    bins = distributions.shape[1]
+    edges = Grid(bins=bins).edges()
+    columns = {name: np.repeat(galaxies[name].to_numpy(), bins) for name in ("object_id", "z_spec", "z_phot")}
+    columns |= {"z_low": np.tile(edges[:-1], len(galaxies)), "z_high": np.tile(edges[1:], len(galaxies))}
+    return pd.DataFrame(columns | {"density": (distributions / np.diff(edges)).ravel()})
+
+
+@styled
+def examples(images: Sequence[np.ndarray], table: pd.DataFrame) -> Figure:
+    """Colour images of galaxies, each beside its distribution.
+
+    Parameters
+    ----------
+    images : sequence of ndarray (y, x, 3), uint8
+        North up, East left once row 0 is drawn at the bottom.
+    table : DataFrame
+        Of `examples_table`, galaxies in the order of the images.
+    """
+    across = 2
+    down = -(-len(images) // across)
+    figure = Figure(figsize=(WIDTH, 1.55 * down), layout="constrained")
+    axes = figure.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.9] * across)
+    for axis in axes.ravel():
+        axis.set_visible(False)
+    galaxies = table.groupby("object_id", sort=False)
+    for index, (image, (_, galaxy)) in enumerate(zip(images, galaxies, strict=True)):
+        left, right = axes[index // across, 2 * (index % across) :][:2]
+        for axis in (left, right):
+            axis.set_visible(True)
+        left.imshow(image, origin="lower", interpolation="nearest")
+        left.set(xticks=[], yticks=[])
+        left.spines[:].set_visible(False)
+        z_spec, z_phot = galaxy[["z_spec", "z_phot"]].iloc[0]
+        right.stairs(
+            galaxy["density"], [*galaxy["z_low"], galaxy["z_high"].iloc[-1]], color=BLUE, fill=True, alpha=0.75
+        )
+        right.axvline(z_spec, color=VERMILLION, lw=1.5)
+        right.axvline(z_phot, color=BLACK, lw=1, ls=":")
+        start = float(np.clip(z_phot - 0.1, 0, Grid().high - 0.2))
+        right.set(xlim=(start, start + 0.2), ylim=(0, None), yticks=[])
+        right.spines["left"].set_visible(False)
+        if index >= len(images) - across:
+            right.set_xlabel("redshift")
+    return figure

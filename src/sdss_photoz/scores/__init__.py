@@ -1,0 +1,1 @@
+"""Pure arrays: redshift grid, distributions, residuals, metrics."""

@@ -1,0 +1,1 @@
+"""Training galaxies: their cubes, labels and order."""

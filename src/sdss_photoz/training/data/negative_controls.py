@@ -1,0 +1,79 @@
+"""Negative controls: training data that hold no information on the redshifts of the galaxies."""
+
+import numpy as np
+import pandas as pd
+
+from sdss_photoz.cubes.load import load_cubes
+from sdss_photoz.cubes.store import open_store
+from sdss_photoz.scores.residuals import MAD_TO_SIGMA
+from sdss_photoz.surveys import PixelGrid
+from sdss_photoz.training.data.order import random_words
+
+SHUFFLE = 4  # the last number of the key of `random_words`
+
+
+def load_cubes_for(store, rows, digest: str | None = None, without_target: bool = False) -> np.ndarray:
+    """Load cubes of a store, on request without their central galaxies (`without_targets`)."""
+    cubes = load_cubes(store, rows, digest)
+    return without_targets(cubes, open_store(store)["object_id"][:][rows]) if without_target else cubes
+
+
+def without_targets(cubes: np.ndarray, object_id: np.ndarray) -> np.ndarray:
+    """Remove the central galaxies from cubes.
+
+    Each image, rotated by 180 degrees, is subtracted from itself, and the difference divided by the square root of 2.
+    Light that is symmetric about the centre is removed; the noise keeps its amplitude and correlations; other objects
+    stay, with a negative mirror image. The galaxy's photon noise and residuals of its asymmetry would remain: so the
+    largest disc of the image, 12.7 arcsec in radius by default, is filled with Gaussian noise, whose width is that of
+    the pixels outside the disc, from their median absolute value. Its seed is the object id.
+
+    Parameters
+    ----------
+    cubes : ndarray
+        (galaxy, y, x, band) float32, nanomaggies, zero in pixels without coverage.
+    object_id : ndarray
+        (galaxy,) int64.
+
+    Returns
+    -------
+    ndarray
+        The same shape, float32; zero in pixels without coverage, or whose opposite pixel has none.
+    """
+    rotated = cubes[:, ::-1, ::-1]
+    covered = (cubes != 0) & (rotated != 0)
+    residual = np.where(covered, (cubes - rotated) / np.float32(np.sqrt(2)), np.float32(0))
+    size = cubes.shape[1]
+    disc = PixelGrid(size, 1.0, ()).from_centre() <= size / 2  # bright galaxies reach beyond a smaller one
+    half = ~disc & (np.arange(len(disc)) < len(disc) // 2)[:, None]  # the other half is its negative
+    for image, has_flux, galaxy in zip(residual, covered, object_id.tolist(), strict=True):
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence(galaxy)))
+        noise = random.standard_normal((int(disc.sum()), image.shape[-1]), dtype=np.float32)
+        image[disc] = noise * _noise_width(image[half], has_flux[half]) * has_flux[disc]
+    return residual
+
+
+def _noise_width(values: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Standard deviation (band,) float32 of noise of mean 0 in pixels (pixel, band), by the median; 0 without any."""
+    sizes = [np.abs(values[covered[:, band], band]) for band in range(values.shape[1])]
+    return np.array([MAD_TO_SIGMA * np.median(size) if len(size) else 0 for size in sizes], np.float32)
+
+
+def shuffled(chosen: dict[str, pd.DataFrame], seed: int, fold: int) -> dict[str, pd.DataFrame]:
+    """Permute the redshifts of the training and validation galaxies.
+
+    Parameters
+    ----------
+    chosen : dict
+        Tables with the column z_spec, by role.
+    seed, fold : int
+        Key of the permutation, which is the same for all members of a fold.
+
+    Returns
+    -------
+    dict
+        The same tables with permuted redshifts.
+    """
+    z = np.concatenate([table["z_spec"] for table in chosen.values()])
+    z = z[np.argsort(random_words(seed, fold, 0, 0, SHUFFLE, count=len(z)), kind="stable")]
+    parts = np.split(z, np.cumsum([len(table) for table in chosen.values()])[:-1])
+    return {role: chosen[role].assign(z_spec=part) for role, part in zip(chosen, parts, strict=True)}
