@@ -147,7 +147,7 @@ IMPORTED.set_forkserver_preload(["snakemake.cli", "sdss_photoz.config"])
 
 def rules_to_run(workflow, *settings, targets=(), raised=None):
     """The rules that a dry run would execute, the VERSION of a stage raised where one is named."""
-    _, _, _, *words = workflow.command(*targets, "-n", "--quiet", "rules", config=settings)
+    _, _, _, *words = workflow.command("-n", *targets, "--quiet", "rules", config=settings)
     with tempfile.NamedTemporaryFile() as file:
         process = IMPORTED.Process(target=snakemake_into, args=(file.name, words, raised))
         process.start()
