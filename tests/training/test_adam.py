@@ -11,6 +11,7 @@ from tests.training.test_step import NoReading, make_batch
 from sdss_photoz.config import Training
 from sdss_photoz.training.adam import BETAS, Adam
 from sdss_photoz.training.averaging import newest_fraction
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import Trainer, train_step
 
 RECIPES = {
@@ -29,9 +30,9 @@ def test_a_recipe_in_the_aligned_form_is_that_of_the_plain_form_and_padding_stay
     for wide in (False, True):
         network = copy.deepcopy(narrow_network).double()
         network.wide = wide
-        trainer = Trainer(network, settings, 8, torch.float64)
+        trainer = Trainer(network, settings, Classes(), 8, torch.float64)
         if wide:
-            trainer = Trainer(network, settings, 8, torch.float64, type(trainer.form)(network))
+            trainer = Trainer(network, settings, Classes(), 8, torch.float64, type(trainer.form)(network))
         losses = [train_step(trainer, make_batch(dtype=torch.float64)).item() for _ in range(8)]
         found.append((losses, copy.deepcopy(trainer.trained_network().state_dict())))
     (plain_losses, plain), (losses, aligned) = found
@@ -46,12 +47,12 @@ def test_a_recipe_in_the_aligned_form_is_that_of_the_plain_form_and_padding_stay
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_recipe_that_is_stopped_and_resumed_gives_the_same_bits(narrow_network, settings, dtype):
     batch = make_batch()
-    whole = Trainer(copy.deepcopy(narrow_network), settings, 6, dtype)
+    whole = Trainer(copy.deepcopy(narrow_network), settings, Classes(), 6, dtype)
     for step in range(6):
         train_step(whole, batch)
         if step == 3:
             tensors = {name: value.clone() for name, value in whole.tensors().items()}
-    resumed = Trainer(NarrowNetwork(), settings, 6, dtype)
+    resumed = Trainer(NarrowNetwork(), settings, Classes(), 6, dtype)
     resumed.load(tensors, 4)
     for _ in range(2):
         train_step(resumed, batch)
@@ -64,14 +65,14 @@ def test_a_recipe_that_is_stopped_and_resumed_gives_the_same_bits(narrow_network
 
 @each_recipe
 def test_a_step_of_a_recipe_reads_no_value_from_the_device(narrow_network, settings):
-    trainer = Trainer(narrow_network, settings, 10, torch.bfloat16)
+    trainer = Trainer(narrow_network, settings, Classes(), 10, torch.bfloat16)
     train_step(trainer, make_batch())
     with NoReading():
         train_step(trainer, make_batch())
 
 
 def _weights_of_each_step(network, settings, steps):
-    trainer, found = Trainer(network, settings, steps, torch.float32), []
+    trainer, found = Trainer(network, settings, Classes(), steps, torch.float32), []
     for _ in range(steps):
         train_step(trainer, make_batch())
         found.append(trainer.form.state_dict()["dense1.weight"].double().numpy().copy())

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sdss_photoz import device
 from sdss_photoz.config import Training
 from sdss_photoz.networks import build
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import NO_STEP, Trainer, learning_rate, train_step
 
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def test_one_cycle_without_warm_up_starts_at_the_rate():
 
 
 def test_a_step_sees_the_drop_at_half_way_in_tensors_that_stay_in_place(narrow_network):
-    trainer = Trainer(narrow_network, Training(schedule="step", learning_rate=1e-3), 10, torch.float32)
+    trainer = Trainer(narrow_network, Training(schedule="step", learning_rate=1e-3), Classes(), 10, torch.float32)
     places = trainer.rate.data_ptr(), trainer.step.data_ptr()
     rates = []
     for _ in range(10):
@@ -61,7 +62,7 @@ def test_a_step_sees_the_drop_at_half_way_in_tensors_that_stay_in_place(narrow_n
 
 
 def test_the_first_step_whose_loss_is_no_number_is_noted_on_the_device(narrow_network):
-    trainer = Trainer(narrow_network, Training(), 10, torch.float32)
+    trainer = Trainer(narrow_network, Training(), Classes(), 10, torch.float32)
     cubes, ebv, labels = make_batch()
     for step in range(5):
         assert trainer.failed == (NO_STEP if step < 3 else 2)
@@ -79,7 +80,7 @@ class NoReading(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_reads_no_value_from_the_device_and_so_can_be_captured(narrow_network, dtype):
-    trainer = Trainer(narrow_network, Training(schedule="step"), 10, dtype)
+    trainer = Trainer(narrow_network, Training(schedule="step"), Classes(), 10, dtype)
     train_step(trainer, make_batch())  # makes Adam's moments
     with NoReading():
         with pytest.raises(AssertionError, match="reads a value"):
@@ -93,7 +94,7 @@ def test_the_aligned_form_is_trained_as_the_plain_form_is(narrow_network):
     for wide in (False, True):
         network = copy.deepcopy(narrow_network).double()
         network.wide = wide
-        trainer = Trainer(network, settings, 20, torch.float64)
+        trainer = Trainer(network, settings, Classes(), 20, torch.float64)
         losses = [train_step(trainer, make_batch(dtype=torch.float64)).item() for _ in range(20)]
         found.append((losses, trainer.trained_network().state_dict()))
     (plain_losses, plain), (losses, aligned) = found
@@ -105,13 +106,13 @@ def test_the_aligned_form_is_trained_as_the_plain_form_is(narrow_network):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_training_that_is_stopped_and_resumed_gives_the_same_bits(narrow_network, dtype):
     settings, batch = Training(), make_batch()
-    whole = Trainer(copy.deepcopy(narrow_network), settings, 8, dtype)
+    whole = Trainer(copy.deepcopy(narrow_network), settings, Classes(), 8, dtype)
     for step in range(8):
         train_step(whole, batch)
         if step == 4:
             tensors = {name: value.clone() for name, value in whole.tensors().items()}
     assert {name.split("/")[0] for name in tensors} == {"weights", "adam"}
-    resumed = Trainer(NarrowNetwork(), settings, 8, dtype)
+    resumed = Trainer(NarrowNetwork(), settings, Classes(), 8, dtype)
     resumed.load(tensors, 5)
     for _ in range(3):
         train_step(resumed, batch)
@@ -121,7 +122,7 @@ def test_a_training_that_is_stopped_and_resumed_gives_the_same_bits(narrow_netwo
 
 
 def test_in_bfloat16_the_weights_their_updates_the_last_layer_and_the_loss_are_float32(narrow_network):
-    trainer = Trainer(narrow_network, Training(), 10, torch.bfloat16)
+    trainer = Trainer(narrow_network, Training(), Classes(), 10, torch.bfloat16)
     before = {name: value.clone() for name, value in trainer.form.state_dict().items()}
     loss = train_step(trainer, make_batch())
     assert loss.dtype == torch.float32
@@ -139,7 +140,7 @@ def test_in_bfloat16_the_weights_their_updates_the_last_layer_and_the_loss_are_f
 def test_bfloat16_and_float32_lose_the_same_within_its_rounding(narrow_network):
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
-        trainer = Trainer(copy.deepcopy(narrow_network), Training(schedule="step"), 20, dtype)
+        trainer = Trainer(copy.deepcopy(narrow_network), Training(schedule="step"), Classes(), 20, dtype)
         losses.append([train_step(trainer, make_batch()).item() for _ in range(20)])
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert losses[0][-1] < 0.9 * losses[0][0]
@@ -149,7 +150,7 @@ def test_the_papers_network_takes_a_step_that_lowers_its_loss():
     torch.manual_seed(0)
     batch = torch.randn(2, 64, 64, 5), torch.rand(2) * 0.1, torch.tensor([20, 40])
     settings = Training(schedule="step", learning_rate=1e-4)
-    trainer = Trainer(build("inception", initialisation="he"), settings, 10, torch.float32)
+    trainer = Trainer(build("inception", initialisation="he"), settings, Classes(), 10, torch.float32)
     losses = [train_step(trainer, batch).item() for _ in range(2)]
     assert losses[0] == pytest.approx(np.log(180), rel=1e-5)
     assert losses[1] < losses[0] - 0.02

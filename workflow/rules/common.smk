@@ -155,7 +155,8 @@ def trial_prediction(wildcards):
     """The training settings of one trial, the digest of its own network, and its key `control` if it has one."""
     trial, training = CONFIG.trials[wildcards.trial].params(), CONFIG.trial_training(wildcards.trial)
     source = {"source": SOURCES[training.network]} if training.network in SOURCES else {}
-    return training.params() | source | {key: trial[key] for key in ("control",) if key in trial}
+    control = {key: trial[key] for key in ("control",) if key in trial}
+    return training.params() | source | control | CONFIG.trial_task(wildcards.trial)
 
 
 def trial_training(wildcards):
@@ -182,7 +183,8 @@ def ensemble(trial):
 
 def prediction_memory(wildcards, attempt):
     """Memory (MB) for the predictions of one fold."""
-    return memory_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid)
+    bins = CONFIG.trial_target(wildcards.trial).bins
+    return memory_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid, bins)
 
 
 def prediction_runtime(wildcards, attempt):
@@ -193,6 +195,11 @@ def prediction_runtime(wildcards, attempt):
 def trial_threads(wildcards):
     """Threads of CPU training, on which the result depends; Snakemake grants at most its cores."""
     return CONFIG.trial_training(wildcards.trial).cpu_threads
+
+
+def trial_evaluation(wildcards):
+    """What the evaluation of a trial depends on: its settings, and the inputs and target that differ from the defaults."""
+    return CONFIG.evaluation.params() | CONFIG.trial_task(wildcards.trial)
 
 
 def trial_fold_count(wildcards):

@@ -24,7 +24,7 @@ rule evaluate_trial:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=CONFIG.evaluation.params(),
+        settings=trial_evaluation,
         fold_count=trial_fold_count,
         version=VERSION["evaluation"],
     message:

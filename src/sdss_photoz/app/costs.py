@@ -188,7 +188,7 @@ def training_stage(config, size, resources):
         seconds += trained * cost.training_seconds + predicted * cost.prediction_seconds
         networks += count
         own |= settings.network not in COSTS
-        pdfs = tested * size.galaxies * (trial.members + 1) * settings.bins * 4
+        pdfs = tested * size.galaxies * (trial.members + 1) * config.trial_target(name).bins * 4
         disk += count * cost.weights + pdfs
     if resources.gpus:
         hours = flop / (resources.tflops * 1e12) / 3600

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow.parquet as pq
-from torch import nn
 
 from sdss_photoz.cubes.store import grid_of, open_store
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import domain
 from sdss_photoz.surveys import CUBE, PixelGrid
 from sdss_photoz.training.data.load import selection
-from sdss_photoz.training.model import Trained, describe_model, grid_in, load_models
+from sdss_photoz.training.model import Predictor, Trained, architecture_in, describe_model, grid_in, load_models
 
 SKIES = {  # kinds of sky that a run learned from, and the warning for predictions
     "survey": None,
@@ -47,14 +46,6 @@ class Trial(NamedTuple):
     store: Path
     grid: PixelGrid
     selection: str
-
-
-class Ensemble(NamedTuple):
-    """All networks of a trial, and the inputs and bins that they share."""
-
-    networks: dict[Trained, nn.Module]
-    bins: int
-    stretch: str
 
 
 def sky_of(run) -> str:
@@ -110,21 +101,19 @@ def find_trial(run, name: str | None = None) -> Trial:
     return Trial(name, models, domain.training_galaxies(galaxies, folds), store, grid, selection(galaxies, grid))
 
 
-def load_ensemble(models: dict[Trained, Path], grid: PixelGrid = CUBE) -> Ensemble:
+def load_ensemble(models: dict[Trained, Path], grid: PixelGrid = CUBE) -> dict[Trained, Predictor]:
     """Load all networks of a trial; all must be of the kind of the first, for cubes of the grid.
 
     Raises
     ------
     UserError
         If a file is missing or damaged, is of another training (`model.load_models`), or differs from the first in
-        network, bins, stretch, variant, options or source.
+        network, bins, stretch, variant, options, inputs, target or source.
     """
     first = describe_model(next(iter(models.values())))
-    recorded = ("network", "bins", "stretch", "variant", "grid", "options", "source")
-    kind = {key: first[key] for key in recorded if key in first}
     if grid_in(first) != grid:
         raise UserError(
             f"{next(iter(models.values()))} was trained on cubes of {grid_in(first)}, but those of the run have "
             f"{grid}: run its workflow to the end, which trains again."
         )
-    return Ensemble(load_models(models, **kind), kind["bins"], kind["stretch"])
+    return load_models(models, architecture_in(first))

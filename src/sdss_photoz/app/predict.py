@@ -20,7 +20,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from sdss_photoz import files, tables
-from sdss_photoz.app.finished_run import SKIES, Ensemble, find_trial, load_ensemble, sky_of
+from sdss_photoz.app.finished_run import SKIES, find_trial, load_ensemble, sky_of
 from sdss_photoz.app.positions import POSITIONS_TABLE, check_columns, reddening, typed
 from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.cutouts import cutouts
@@ -30,13 +30,12 @@ from sdss_photoz.device import claim, cpu_threads, full_memory_as_user_error, nu
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import domain
 from sdss_photoz.evaluation.neighbours import ONE_GALAXY, has_brighter_beside, has_position_beside
-from sdss_photoz.inputs.stretch import stretch, typical_noise
 from sdss_photoz.progress import progress
 from sdss_photoz.scores import pdfs
-from sdss_photoz.surveys import PixelGrid
+from sdss_photoz.scores.grid import Grid
 from sdss_photoz.surveys.sphere import unit_vectors
 from sdss_photoz.training.inference import PIECE, predict_cubes
-from sdss_photoz.training.model import name_models
+from sdss_photoz.training.model import Predictor, Trained, name_models
 
 CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that are not recorded in a store
 PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
@@ -144,13 +143,15 @@ def predict(
     if taken := [name for name in (*PREDICTED, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
         raise UserError(f"the table of positions has a column {taken[0]!r}, as the output has: rename it.")
     limits = domain.training_limits(trial.trained, trial.store, trial.selection)
+    grid = next(iter(ensemble.values())).head.label.grid
+    numbers = [predictor.inputs.rows(positions.assign(ebv=ebv)) for predictor in ensemble.values()]
     with files.folder_beside(out) as folder:
         store = folder / "cubes.zarr"
         how = {"stack": stack, "overlap_rows": overlap_rows, "grid": trial.grid}
         depth = cutouts(positions[["ra", "dec"]], frames, store, threads, **how)
         full = full_memory_as_user_error("the GPU's memory is full: free it of other programs, or give --device cpu.")
         with claim(device) as claimed, cpu_threads(threads), numerics(claimed, torch.float32), full:
-            found, pdf = _predict_cubes(store, ebv, depth, ensemble, claimed, symmetry_averaging)
+            found, pdf = _predict_cubes(store, ebv, numbers, depth, ensemble, claimed, symmetry_averaging)
     ra, dec = (positions[name].to_numpy(np.float64) for name in ("ra", "dec"))
     flags = domain.outside(found[limits.columns.intersection(found.columns)], limits, petrosian)
     flags["members_disagree"] = found["members_disagree"]
@@ -158,12 +159,12 @@ def predict(
     flags["in_training"] = _near(ra, dec, trial.trained)
     parts = [found[PREDICTED], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
     table = pd.concat([positions, *parts], axis=1)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), ensemble.bins)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), grid.bins)
     written = pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column)
     full = files.full_disk_as_user_error(lambda why: files.no_room_message(out, f"the table {out.name}", why))
     with full, files.whole(out) as part:
         sky = sky_of(run)
-        pq.write_table(name_models(written, ensemble.networks, sky=sky, warning=SKIES[sky]), part)
+        pq.write_table(name_models(written, ensemble, sky=sky, warning=SKIES[sky]), part)
     return table
 
 
@@ -175,25 +176,28 @@ def _check_output(out: Path) -> None:
 
 
 def _predict_cubes(
-    store: Path, ebv: np.ndarray, depth: np.ndarray, ensemble: Ensemble, device, symmetries: bool
-):  # fmt: skip
+    store: Path,
+    ebv: np.ndarray,
+    numbers: list[np.ndarray],
+    depth: np.ndarray,
+    ensemble: dict[Trained, Predictor],
+    device,
+    symmetries: bool,
+):
     """Predictions and measurements of each cube, a row for each galaxy; and distributions (galaxy, bin) float32."""
     group = open_store(store)
     grid = grid_of(group)
-    networks = {of.name: network.to(device) for of, network in ensemble.networks.items()}
+    predictors = [predictor.to(device) for predictor in ensemble.values()]
+    redshifts = predictors[0].head.label.grid
     tables, means = [], []
     with progress(total=len(ebv), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(ebv), PIECE):
             rows = np.arange(start, min(start + PIECE, len(ebv)))
             cubes = load_cubes(store, rows)
-            coverage = np.isfinite(group["flux"][rows[0] : rows[-1] + 1]).mean(axis=(1, 2)).min(axis=1)
-            seen = _stretched(cubes, ensemble.stretch, grid)  # once for all networks
-            reddening = ebv[rows].astype(np.float32)
-            members = {
-                name: predict_cubes(network, seen, reddening, "none", device, symmetries, grid)
-                for name, network in networks.items()
-            }
-            table, mean = combine(members)
+            read = predictors[0].inputs.band_index
+            coverage = np.isfinite(group["flux"][rows[0] : rows[-1] + 1]).mean(axis=(1, 2))[:, read].min(axis=1)
+            found = predict_cubes(predictors, cubes, [values[rows] for values in numbers], device, symmetries)
+            table, mean = combine({of.name: pdf for of, pdf in zip(ensemble, found, strict=True)}, redshifts)
             table["has_frames"], table["complete"] = coverage > 0, coverage >= 1
             table.loc[~table["has_frames"], table.columns[:-2]] = np.nan
             mean[~table["has_frames"]] = np.nan
@@ -205,19 +209,15 @@ def _predict_cubes(
     return pd.concat(tables, ignore_index=True), np.concatenate(means)
 
 
-def _stretched(cubes: np.ndarray, kind: str, grid: PixelGrid) -> np.ndarray:
-    noise = typical_noise(grid)
-    pieces = np.split(cubes, range(64, len(cubes), 64))  # pieces that fit into the processor's cache
-    return np.concatenate([stretch(torch.from_numpy(piece), kind, noise).numpy() for piece in pieces])
-
-
-def combine(members: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
+def combine(members: dict[str, np.ndarray], grid: Grid | None = None) -> tuple[pd.DataFrame, np.ndarray]:
     """Average the distributions of an ensemble, as in the evaluation.
 
     Parameters
     ----------
     members : dict
         (galaxy, bin) probabilities by each network's name.
+    grid : Grid, optional
+        The bins; by default equal bins from 0 to 0.4, as many as there are probabilities.
 
     Returns
     -------
@@ -228,13 +228,13 @@ def combine(members: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
         (galaxy, bin) float64: the average.
     """
     mean = pdfs.average(list(members.values()))
-    each = {f"z_phot_{name}": pdfs.point_estimate(pdf) for name, pdf in members.items()}
+    each = {f"z_phot_{name}": pdfs.point_estimate(pdf, grid=grid) for name, pdf in members.items()}
     table = {
-        "z_phot": pdfs.point_estimate(mean),
-        "width_68": pdfs.width(mean, 0.68),
-        "width_90": pdfs.width(mean, 0.90),
+        "z_phot": pdfs.point_estimate(mean, grid=grid),
+        "width_68": pdfs.width(mean, 0.68, grid),
+        "width_90": pdfs.width(mean, 0.90, grid),
         "z_phot_scatter": np.std(list(each.values()), axis=0),
-        "half_width": np.mean([pdfs.width(pdf, 0.68) for pdf in members.values()], axis=0) / 2,
+        "half_width": np.mean([pdfs.width(pdf, 0.68, grid) for pdf in members.values()], axis=0) / 2,
     }
     return pd.DataFrame(table | each), mean
 

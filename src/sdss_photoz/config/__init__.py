@@ -10,11 +10,13 @@ from sdss_photoz.config.cubes import Cubes
 from sdss_photoz.config.embedded import Embedded
 from sdss_photoz.config.evaluation import Evaluation
 from sdss_photoz.config.frames import Frames
+from sdss_photoz.config.inputs import Inputs
 from sdss_photoz.config.read import load, read_yaml, with_types
 from sdss_photoz.config.region import Region
 from sdss_photoz.config.report import Report
 from sdss_photoz.config.run import SAS, Config, check
 from sdss_photoz.config.sample import Sample
+from sdss_photoz.config.target import Target
 from sdss_photoz.config.training import AT_PREDICTION, Training
 from sdss_photoz.config.trial import Folds, Trial
 
@@ -29,9 +31,11 @@ __all__ = [
     "Evaluation",
     "Folds",
     "Frames",
+    "Inputs",
     "Region",
     "Report",
     "Sample",
+    "Target",
     "Training",
     "Trial",
     "check",

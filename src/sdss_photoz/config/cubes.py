@@ -13,6 +13,17 @@ LEAST_SIZE = {"inception": 8, "inception_small": 27}  # pixels: smaller cubes ar
 Bands = Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})]
 
 
+def bands_of_the_survey(value) -> str:
+    """The names of bands, given as a string or a list, as one string; ValueError if they are not the survey's."""
+    names = list(value) if isinstance(value, str | list | tuple) else []
+    known = SDSS.band_names
+    if names and names == [band for band in known if band in names]:
+        return "".join(names)
+    foreign = [name for name in names if name not in known]
+    wrong = f": {foreign[0]!r} is none" if foreign else ""
+    raise ValueError(f"bands of {''.join(known)}, each at most once and in this order, such as 'griz'{wrong}")
+
+
 class Cubes(Block):
     """Where the cubes come from, their pixels and bands, and how frames that overlap are stacked."""
 
@@ -48,13 +59,7 @@ class Cubes(Block):
     @field_validator("bands", mode="before")
     @classmethod
     def _bands_of_the_survey(cls, value):
-        names = list(value) if isinstance(value, str | list | tuple) else []
-        known = SDSS.band_names
-        if names and names == [band for band in known if band in names]:
-            return "".join(names)
-        foreign = [name for name in names if name not in known]
-        wrong = f": {foreign[0]!r} is none" if foreign else ""
-        raise ValueError(f"bands of {''.join(known)}, each at most once and in this order, such as 'griz'{wrong}")
+        return bands_of_the_survey(value)
 
     @model_validator(mode="after")
     def _published_are_on_their_grid(self):

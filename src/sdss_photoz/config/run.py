@@ -1,6 +1,7 @@
 """The whole configuration of a run."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 
@@ -11,10 +12,12 @@ from sdss_photoz.config.cubes import LEAST_SIZE, Cubes
 from sdss_photoz.config.embedded import Embedded
 from sdss_photoz.config.evaluation import Evaluation
 from sdss_photoz.config.frames import Frames
+from sdss_photoz.config.inputs import Inputs
 from sdss_photoz.config.parse import parse
 from sdss_photoz.config.region import Region
 from sdss_photoz.config.report import Report
 from sdss_photoz.config.sample import Sample
+from sdss_photoz.config.target import Target
 from sdss_photoz.config.training import Training
 from sdss_photoz.config.trial import Trial
 from sdss_photoz.errors import UserError
@@ -32,6 +35,8 @@ class Config(Block):
     regions: dict[Name, Region] = what({}, "Named boxes on the sky, for trials that train or test in or out of one.")
     sample: Sample = what(Sample(), "Which galaxies, in which order.")
     cubes: Cubes = what(Cubes(), "Where the cubes come from, and how frames that overlap are stacked.")
+    inputs: Inputs = what(Inputs(), "What a network reads of a galaxy.")
+    target: Target = what(Target(), "What a network predicts.")
     training: Training = what(Training(), "The network and its training.")
     trials: dict[Name, Trial] = what({"images": Trial()}, "The experiments, by name.", min_length=1)
     evaluation: Evaluation = what(
@@ -51,12 +56,15 @@ class Config(Block):
     @model_validator(mode="after")
     def _trials_are_possible(self):
         for name, trial in self.trials.items():
-            values = {**self.training.model_dump(), **trial.training}
-            network = parse(Training, values, f"trials.{name}.training").network
-            if self.cubes.size < (least := LEAST_SIZE.get(network, 1)):
+            network = self.trial_training(name).network
+            inputs, _ = self.trial_inputs(name), self.trial_target(name)
+            inputs.check_within(self.cubes.grid, f"trial {name}")
+            grid = inputs.image_grid(self.cubes.grid)
+            if grid.size < (least := LEAST_SIZE.get(network, 1)):
+                key = "cubes.size" if grid.size == self.cubes.size else "the side of the images, inputs.size / rebin,"
                 raise UserError(
-                    f"cubes.size is {self.cubes.size}, but {network}, the network of the trial {name}, needs {least} "
-                    "pixels at least: raise cubes.size, or choose another training.network."
+                    f"{key} is {grid.size}, but {network}, the network of the trial {name}, needs {least} "
+                    f"pixels at least: raise {key.rstrip(',')}, or choose another training.network."
                 )
             if trial.tested_folds is not None and trial.tested_folds > trial.folds.count:
                 raise UserError(
@@ -79,11 +87,21 @@ class Config(Block):
             raise UserError(
                 f"sample.z_min is {sample.z_min:g}, but must be below sample.z_max, which is {sample.z_max:g}."
             )
-        for name in self.trials if sample.z_max > Training.last_edge else ():
-            if self.trial_training(name).outside_bins == "refuse":
+        for name in self.trials:
+            target = self.trial_target(name)
+            if target.column != "z_spec" or self.trial_training(name).outside_bins == "clip":
+                continue
+            if sample.z_max > target.high:
                 raise UserError(
-                    f"sample.z_max is {sample.z_max:g}, but the bins of trial {name} end at {Training.last_edge:g}: "
-                    "lower it, or set training.outside_bins to clip, which counts galaxies beyond in the last bin."
+                    f"sample.z_max is {sample.z_max:g}, but the bins of trial {name} end at {target.high:g}: "
+                    "lower it, raise target.high, or set training.outside_bins to clip, which counts galaxies beyond "
+                    "in the last bin."
+                )
+            if sample.z_min < target.low:
+                raise UserError(
+                    f"sample.z_min is {sample.z_min:g}, but the bins of trial {name} begin at {target.low:g}: "
+                    "raise it, lower target.low, or set training.outside_bins to clip, which counts galaxies below "
+                    "in the first bin."
                 )
         return self
 
@@ -112,7 +130,29 @@ class Config(Block):
 
     def trial_training(self, trial: str) -> Training:
         """Return the training block of one trial."""
-        return Training(**{**self.training.model_dump(), **self.trials[trial].training})
+        values = {**self.training.model_dump(), **self.trials[trial].training}
+        return parse(Training, values, f"trials.{trial}.training")
+
+    def trial_inputs(self, trial: str) -> Inputs:
+        """Return the block `inputs` of one trial, whose stretch is that of its training where it gives none."""
+        values = {**self.inputs.model_dump(), **self.trials[trial].inputs}
+        inputs = parse(Inputs, values, f"trials.{trial}.inputs")
+        return inputs.resolved(self.trial_training(trial), f"trial {trial}")
+
+    def trial_target(self, trial: str) -> Target:
+        """Return the block `target` of one trial, whose bins are those of its training where it gives none."""
+        values = {**self.target.model_dump(), **self.trials[trial].target}
+        target = parse(Target, values, f"trials.{trial}.target")
+        return target.resolved(self.trial_training(trial), f"trial {trial}")
+
+    def trial_task(self, trial: str) -> dict[str, Any]:
+        """The blocks `inputs` and `target` of one trial, as params: keys that differ from their defaults."""
+        trial_blocks = {"inputs": self.trials[trial].inputs, "target": self.trials[trial].target}
+        found = {}
+        for name, changes in trial_blocks.items():
+            block = getattr(self, name)
+            found[name] = type(block)(**{**block.model_dump(), **changes}).params()
+        return {name: params for name, params in found.items() if params}
 
     def sources(self) -> dict[str, str]:
         """SHA-256 of the source of each network that an import path names, by the path."""

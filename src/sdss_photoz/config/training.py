@@ -29,8 +29,6 @@ class Training(Block):
         "schedule: free": "for it lowered no score (docs/benchmarks/training.md): delete it, or set one_cycle or step.",
     }
 
-    last_edge: ClassVar[float] = 0.4  # of the bins
-
     network: str = what(
         "inception_small",
         "The paper's network `inception`, its smaller sibling `inception_small` for small samples, or the import path "

@@ -37,6 +37,8 @@ class Trial(Block):
     )
     members: int = what(2, "Networks of the ensemble: they differ by seed alone.", ge=1, le=100)
     training: dict[str, Any] = what({}, "Keys of the training block that differ in this trial.")
+    inputs: dict[str, Any] = what({}, "Keys of the block inputs that differ in this trial.")
+    target: dict[str, Any] = what({}, "Keys of the block target that differ in this trial.")
     control: Literal["none", "target_removed", "shuffled_labels"] = what(
         "none",
         "A negative control, which should know no more than the prior: cubes without the galaxies at their centres, or "

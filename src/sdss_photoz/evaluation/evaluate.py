@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from sdss_photoz.evaluation.controls import control_scores
 from sdss_photoz.files import whole, write_json, write_parquet
 from sdss_photoz.methods import METHODS
 from sdss_photoz.scores import metrics, pdfs
-from sdss_photoz.scores.grid import Grid
 from sdss_photoz.scores.residuals import residuals
+from sdss_photoz.targets.label import Label
 
 BLOCK = 16_384  # galaxies whose distributions are integrated at a time
 REDSHIFT_COLUMNS = {  # name in metrics.json: column of photoz.parquet
@@ -44,12 +45,14 @@ def evaluate(
     trial: str,
     fold_count: int,
     settings: Evaluation,
+    label: Label = Label(),  # noqa: B008 (immutable)
+    bands: Sequence[str] = (),
     control: str = "none",
     fields: Path | None = None,
 ) -> None:
     """Write a trial's redshifts, its distributions and its scores.
 
-    All methods are trained and scored on the same galaxies, those with a frame in each band of the cubes. The others
+    All methods are trained and scored on the same galaxies, those with a frame in each band that is read. The others
     are predicted, flagged (``has_frames`` False) and counted, and enter no score. The networks' predictions are read;
     the estimators of `sdss_photoz.methods` are trained here, on the galaxies with the roles train and validation, for
     they have no epoch to choose.
@@ -71,6 +74,10 @@ def evaluate(
         Folds of one repeat.
     settings : config.Evaluation
         Bootstrap, neighbours, outlier limit, and whether to score a forest as a negative control.
+    label : Label
+        What is predicted.
+    bands : sequence of str
+        Bands that the networks read; default: all of the cubes.
     control : {"none", "target_removed", "shuffled_labels"}
         Kind of negative control that the trial's networks are; they are then compared with the prior.
     fields : Path, optional
@@ -81,7 +88,8 @@ def evaluate(
     UserError
         Where tables hold different galaxies, one cannot be read, or no galaxy can be scored.
     """
-    sample = _galaxies_with_coverage(galaxies, quality)
+    sample = _galaxies_with_coverage(galaxies, quality, bands)
+    sample["label"] = label.read(sample)
     roles = pd.read_parquet(folds).set_index("object_id")
     unknown = roles.index.difference(sample.index)
     if len(unknown):
@@ -94,13 +102,13 @@ def evaluate(
         role = roles[f"role_{index}"].reindex(sample.index)
         test = sample.index[role == "test"]
         members = _read_members(path, test)
-        table, mean = _predictions(sample.loc[test], members)
+        table, mean = _predictions(sample.loc[test], members, label.grid)
         if (regressed := _read_regressed(path)) is not None:
             table["z_phot_regressed"] = regressed.loc[test].to_numpy()
         table.insert(4, "fold", index % fold_count)
         table.insert(5, "repeat", index // fold_count)
         train = (role.isin(["train", "validation"]) & sample["has_frames"]).to_numpy()
-        train_z = sample["z_spec"].to_numpy()[train]
+        train_z = sample["label"].to_numpy()[train]
         rows = sample.index.get_indexer(test)
         for name, method in methods.items():
             known = features[name]
@@ -110,7 +118,7 @@ def evaluate(
     result = pd.concat(tables, ignore_index=True)
     result["z_phot_mean"] = (result["z_phot"] + result["z_phot_local_linear"]) / 2
     write_parquet(photoz, result)
-    _write_ensemble(ensemble, np.concatenate(distributions), result)
+    _write_ensemble(ensemble, np.concatenate(distributions), label.grid, result)
     found = {"trial": trial, **score_table(result, settings)}
     if control_method is not None:
         scored = result[result["has_frames"]]
@@ -205,10 +213,10 @@ def _methods(control_method):
     return ["local_linear", *["prior"] * (control_method is not None), *["forest"] * (control_method == "forest")]
 
 
-def _galaxies_with_coverage(galaxies, quality):
+def _galaxies_with_coverage(galaxies, quality, bands=()):
     """The sample, indexed by object, with the flags ``complete`` and ``has_frames``."""
     with _reading(quality[0]):
-        columns = [f"coverage_{band}" for band in bands_of(quality)]
+        columns = [f"coverage_{band}" for band in bands or bands_of(quality)]
     coverage = pd.concat([_read(path, ["object_id", *columns]) for path in quality])
     coverage = coverage.set_index("object_id")[columns]
     sample = pd.read_parquet(galaxies).set_index("object_id")
@@ -271,20 +279,20 @@ def _read_regressed(path):
     )
 
 
-def _predictions(galaxies, members):
+def _predictions(galaxies, members, grid):
     """Redshifts and scores of the ensemble and its members for the galaxies of one fold; the averaged distributions."""
-    z_spec = galaxies["z_spec"].to_numpy()
+    z_spec, pit, crps = galaxies["label"].to_numpy(), partial(pdfs.pit, grid=grid), partial(pdfs.crps, grid=grid)
     mean = pdfs.average(list(members.values()))
     table = galaxies.reset_index()[["object_id", "ra", "dec", "z_spec", "complete", "has_frames"]].copy()
-    table["z_phot"] = pdfs.point_estimate(mean)
-    table["pit"] = _in_blocks(pdfs.pit, mean, z_spec)
-    table["crps"] = _in_blocks(pdfs.crps, mean, z_spec)
-    table["width_68"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.68), mean)
-    table["width_90"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.90), mean)
+    table["z_phot"] = pdfs.point_estimate(mean, grid=grid)
+    table["pit"] = _in_blocks(pit, mean, z_spec)
+    table["crps"] = _in_blocks(crps, mean, z_spec)
+    table["width_68"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.68, grid), mean)
+    table["width_90"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.90, grid), mean)
     for member, pdf in members.items():
-        table[f"z_phot_member_{member}"] = pdfs.point_estimate(pdf)
-        table[f"pit_member_{member}"] = _in_blocks(pdfs.pit, pdf, z_spec)
-        table[f"crps_member_{member}"] = _in_blocks(pdfs.crps, pdf, z_spec)
+        table[f"z_phot_member_{member}"] = pdfs.point_estimate(pdf, grid=grid)
+        table[f"pit_member_{member}"] = _in_blocks(pit, pdf, z_spec)
+        table[f"crps_member_{member}"] = _in_blocks(crps, pdf, z_spec)
     archive = galaxies["z_archive"].to_numpy(np.float64) if "z_archive" in galaxies else np.nan
     table["z_phot_archive"] = archive
     return table, mean
@@ -296,11 +304,11 @@ def _in_blocks(function, pdf, *others):
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _write_ensemble(path, distributions, table):
+def _write_ensemble(path, distributions, grid, table):
     """Write the averaged distributions as a qp ensemble of histograms."""
     ensemble = qp.Ensemble(
         qp.hist,
-        data={"bins": Grid(bins=distributions.shape[1]).edges(), "pdfs": distributions},
+        data={"bins": grid.edges(), "pdfs": distributions},
         ancil={name: table[name].to_numpy() for name in ("object_id", "fold", "repeat", "z_spec", "z_phot")},
     )
     with whole(path) as part:

@@ -1,28 +1,212 @@
-"""What a network reads of a galaxy."""
+"""What a network reads of a galaxy: an image, made of a part of its cube, and numbers of the catalogue."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from sdss_photoz.surveys import CUBE, PixelGrid
+import numpy as np
+
+from sdss_photoz.errors import UserError
+from sdss_photoz.inputs.symmetry import symmetry_table
+from sdss_photoz.surveys import CUBE, SDSS, PixelGrid
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from sdss_photoz import config
+
+AS_IT_IS = ("ebv",)  # numbers that are not standardised: mag
 
 
-class Inputs(NamedTuple):
-    """What a network reads of a galaxy: an image, and numbers from the catalogue.
+@dataclass(frozen=True)
+class Inputs:
+    """What a network reads of a galaxy: an image, and numbers of the catalogue beside it.
 
-    Attributes
+    Parameters
     ----------
-    grid : PixelGrid
+    cubes : PixelGrid
         Pixels and bands of the cubes.
     stretch : {"asinh", "sqrt", "gamma", "none"}
         How their flux is compressed (`sdss_photoz.inputs.stretch`).
+    bands : str, optional
+        Bands that are read; default: all of the cubes.
+    size : int, optional
+        Side of the part of the cube that is read, around its centre (pixels); default: all.
+    rebin : int
+        Squares of rebin x rebin pixels are added up to one of the image.
     numbers : tuple of str
         Columns of the catalogue beside the image.
+    scaling : dict
+        Mean and standard deviation of each of `numbers` that is standardised, as `fitted` finds them.
     """
 
-    grid: PixelGrid = CUBE
+    cubes: PixelGrid = CUBE
     stretch: str = "asinh"
+    bands: str | None = None
+    size: int | None = None
+    rebin: int = 1
     numbers: tuple[str, ...] = ("ebv",)
+    scaling: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, settings: "config.Inputs", cubes: PixelGrid) -> "Inputs":
+        """The inputs of a trial, from its block of the configuration (`Config.trial_inputs`)."""
+        given = settings.model_dump()
+        return cls(cubes, **{**given, "numbers": tuple(given["numbers"])})
+
+    def record(self) -> dict:
+        """What differs from the defaults, as JSON values, but for cubes, stretch and scaling."""
+        apart = ("cubes", "stretch", "scaling")
+        found = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in apart}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in found.items()
+            if value != getattr(DEFAULT, key)
+        }
+
+    @classmethod
+    def recorded(cls, cubes: PixelGrid, stretch: str, record: dict, scaling: dict | None = None) -> "Inputs":
+        """The inputs of a `record`."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+        return cls(cubes, stretch, **values, scaling={key: tuple(pair) for key, pair in (scaling or {}).items()})
+
+    @cached_property
+    def grid(self) -> PixelGrid:
+        """Pixels and bands of the image."""
+        size = (self.size or self.cubes.size) // self.rebin
+        return PixelGrid(size, self.cubes.pixel_scale * self.rebin, tuple(self.bands or self.cubes.bands))
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return len(self.grid.bands)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of an image: (y, x, channel)."""
-        return self.grid.shape
+        return self.grid.size, self.grid.size, self.channels
+
+    @property
+    def noise(self) -> tuple[float, ...]:
+        """Typical noise of a pixel of the image in each of its bands (nanomaggies)."""
+        return tuple(self.rebin * SDSS.noise[SDSS.index(band)] for band in self.grid.bands)
+
+    @property
+    def whole(self) -> bool:
+        """Whether an image has all pixels and bands of the cube."""
+        return self.grid == self.cubes
+
+    @cached_property
+    def band_index(self) -> np.ndarray:
+        """Places of the image's bands among those of the cubes, int64."""
+        return np.array([self.cubes.index(band) for band in self.grid.bands])
+
+    @cached_property
+    def part(self) -> slice:
+        """The pixels of the cube, along each side, that are read."""
+        size = self.grid.size * self.rebin
+        start = (self.cubes.size - size) // 2
+        return slice(start, start + size)
+
+    def pixels(self, images: bool) -> np.ndarray:
+        """Flat index of the pixel that moves to each pixel that is read, by symmetry: (8, y * x) int64.
+
+        Among the pixels of an image, or of a cube, of which `part` is read.
+        """
+        if images:
+            return symmetry_table(self.grid.size)
+        rows = np.arange(self.cubes.size)[self.part]
+        return (rows[:, None] * self.cubes.size + rows).ravel()[symmetry_table(len(rows))]
+
+    def images(self, flux: "Tensor", noise: "Tensor | None" = None) -> "Tensor":
+        """Images (n, y, x, channel) float32 of the parts of cubes that are read, in float16 or float32.
+
+        Parameters
+        ----------
+        flux : Tensor
+            (n, y, x, band) nanomaggies, the pixels of `part` and the bands of `grid`; 0 where no frame covers them.
+        noise : Tensor, optional
+            `noise`, on the device of the flux; default: copied there.
+        """
+        import torch
+
+        from sdss_photoz.inputs.stretch import stretch
+
+        if self.rebin > 1:
+            flux = flux.float().unflatten(2, (-1, self.rebin)).unflatten(1, (-1, self.rebin)).sum((2, 4))
+        noise = torch.tensor(self.noise, device=flux.device) if noise is None else noise
+        return stretch(flux, self.stretch, noise)
+
+    def cut(self, cubes):
+        """The part of cubes (n, y, x, band), an array or a tensor, that is read: (n, y, x, band)."""
+        return cubes if self.whole and self.rebin == 1 else cubes[:, self.part, self.part][..., self.band_index]
+
+    def fitted(self, train: "pd.DataFrame") -> "Inputs":
+        """These inputs, with the scaling of the numbers by the training galaxies.
+
+        Raises
+        ------
+        UserError
+            If a column is missing, holds no numbers, or is constant.
+        """
+        scaling = {}
+        for name in self.numbers:
+            if name not in AS_IT_IS:
+                values = self._column(train, name)
+                mean, deviation = float(values.mean()), float(values.std())
+                if not deviation > 0:
+                    raise UserError(
+                        f"inputs.numbers names {name}, which is {mean:g} for all training galaxies: leave it out."
+                    )
+                scaling[name] = mean, deviation
+        return replace(self, scaling=scaling)
+
+    def rows(self, galaxies: "pd.DataFrame") -> np.ndarray:
+        """Numbers (n, k) float32 of galaxies; k is the number of `numbers`.
+
+        Raises
+        ------
+        UserError
+            If a column is missing or a value is no number.
+        """
+        columns = np.empty((len(galaxies), len(self.numbers)), np.float32)
+        for place, name in enumerate(self.numbers):
+            values = self._column(galaxies, name)
+            if name not in AS_IT_IS:
+                mean, deviation = self.scaling[name]
+                values = (values - mean) / deviation
+            columns[:, place] = values
+        return columns
+
+    @staticmethod
+    def _column(galaxies: "pd.DataFrame", name: str) -> np.ndarray:
+        """A column as float64; values that are no numbers are refused by name."""
+        if name not in galaxies:
+            raise UserError(
+                f"inputs.numbers names {name}, but that is no column of the galaxies: correct it, or have the query "
+                "return it."
+            )
+        try:
+            values = galaxies[name].to_numpy(np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"inputs.numbers names {name}, whose values are no numbers: leave it out.") from None
+        what = "E(B-V)" if name == "ebv" else f"{name}, one of inputs.numbers,"
+        refuse(galaxies, ~np.isfinite(values), f"{what} is not a number", f"correct the catalogue's column {name}")
+        return values
+
+
+DEFAULT = Inputs()
+
+
+def refuse(galaxies: "pd.DataFrame", bad: np.ndarray, what: str, remedy: str) -> None:
+    """Raise a `UserError` that names at most five of the galaxies that are `bad` (n,) bool, if there are any.
+
+    By their object_id, or without that column by their row, counted from 1.
+    """
+    if bad.any():
+        key, names = "row", np.arange(1, len(galaxies) + 1)
+        if "object_id" in galaxies:
+            key, names = "object_id", galaxies["object_id"].to_numpy()
+        named = ", ".join(map(str, names[bad][:5])) + (" …" if bad.sum() > 5 else "")
+        raise UserError(f"no network can use {key} {named}, whose {what}: {remedy}.")

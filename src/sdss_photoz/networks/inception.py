@@ -8,7 +8,7 @@ from sdss_photoz.networks.parts.layers import (
     DOCUMENTED,
     Convolution,
     Dense,
-    DenseWithEbv,
+    DenseWithNumbers,
     Inception,
     Variant,
     channels_first,
@@ -40,7 +40,7 @@ class Network(nn.Module):
         self.inception2 = Inception(self.inception1.channels, 92, 128, variant=variant)
         self.inception3 = Inception(self.inception2.channels, 92, 128, variant=variant)
         self.inception4 = Inception(self.inception3.channels, 92, 128, with_5x5=False, variant=variant)
-        self.dense0 = DenseWithEbv(side**2 * self.inception4.channels + 1, 1096)
+        self.dense0 = DenseWithNumbers(side**2 * self.inception4.channels, len(inputs.numbers), 1096)
         self.dense1 = Dense(1096, 1096, variant.dropout)
         self.dense2 = Dense(1096, outputs, variant.dropout)
         self.pool = variant.pool
@@ -51,7 +51,7 @@ class Network(nn.Module):
         return self.dense2
 
     def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Logits (n, outputs) for images (n, y, x, channel) and numbers (n, 1): E(B-V)."""
+        """Logits (n, outputs) for images (n, y, x, channel) and numbers (n, k)."""
         x = self.pool(self.conv0(channels_first(images)), 2)
         x = self.pool(self.inception1(self.inception0(x)), 2)
         x = self.pool(self.inception3(self.inception2(x)), 2)

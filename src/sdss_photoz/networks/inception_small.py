@@ -15,7 +15,7 @@ from sdss_photoz.networks.parts.layers import (
     Variant,
     channels_first,
     check_pooled,
-    flatten_with_ebv,
+    flatten_with_numbers,
 )
 from sdss_photoz.networks.parts.photometry import Photometry
 from sdss_photoz.surveys import SDSS, PixelGrid
@@ -58,11 +58,13 @@ class Network(nn.Module):
         self.conv0 = Convolution(inputs.shape[2], 16, 5, stride=2, prelu=False, variant=variant)
         self.conv1 = Convolution(16, 32, 3, stride=2, prelu=False, variant=variant)
         self.inception0 = Inception(32, 16, 32, prelu=False, variant=variant)
-        self.photometry = Photometry(inputs.grid, inputs.stretch)
-        self.dense0 = Dense(side**2 * self.inception0.channels + 1 + self.photometry.features, 256)
+        self.photometry = Photometry(inputs)
+        self.dense0 = Dense(side**2 * self.inception0.channels + len(inputs.numbers) + self.photometry.features, 256)
         self.dense1 = Dense(256, 128, variant.dropout)
         self.dense2 = Dense(128, outputs, variant.dropout)
         self.pool = variant.pool
+        units = torch.tensor([EBV_UNIT if name == "ebv" else 1.0 for name in inputs.numbers])
+        self.register_buffer("units", units, persistent=False)
         self.register_buffer("colours", torch.tensor(colours(inputs.grid)), persistent=False)
         place = torch.arange(outputs) / outputs
         kernel = torch.exp(-0.5 * ((place[:, None] - place) / SMOOTHING) ** 2)
@@ -74,11 +76,11 @@ class Network(nn.Module):
         return self.dense2
 
     def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Logits (n, outputs) for images (n, y, x, channel) and numbers (n, 1): E(B-V)."""
+        """Logits (n, outputs) for images (n, y, x, channel) and numbers (n, k)."""
         x = channels_first(F.linear(images, self.colours))
         x = self.pool(self.conv0(x), 2)
         x = self.pool(self.inception0(self.conv1(x)), 4)
-        x = torch.cat([flatten_with_ebv(x, numbers / EBV_UNIT), self.photometry(images)], dim=1)
+        x = torch.cat([flatten_with_numbers(x, numbers / self.units), self.photometry(images)], dim=1)
         x = F.relu(self.dense0(x))
         x = F.relu(self.dense1(x))
         return F.linear(self.dense2(x), self.smoothing)

@@ -1,1 +1,1 @@
-"""Losses for redshift labels."""
+"""What networks predict: from a label to a loss, and back to a distribution."""

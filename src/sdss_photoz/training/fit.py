@@ -14,25 +14,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sdss_photoz import files, import_path, training
+from sdss_photoz import files, training
 from sdss_photoz.config import AT_PREDICTION, Training
 from sdss_photoz.device import compute_dtype, cpu_threads, numerics, on_gpu
 from sdss_photoz.errors import UserError
-from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, variant
 from sdss_photoz.progress import progress
 from sdss_photoz.training.checkpoint import Checkpoints, State
-from sdss_photoz.training.data.examples import Examples, entropy
-from sdss_photoz.training.data.order import Sequence, random_words, redshift_strata
+from sdss_photoz.training.data.examples import Examples
+from sdss_photoz.training.data.order import Sequence, random_words, strata_of
 from sdss_photoz.training.fast.ceiling import flop_per_galaxy, matmul_ceiling
 from sdss_photoz.training.fast.cuda_graph import WARM_UP, CapturedStep, Compiler, first_line, make_graph
-from sdss_photoz.training.model import Trained, architecture, save_model
+from sdss_photoz.training.model import Trained, architecture, recorded, save_model
 from sdss_photoz.training.step import NO_STEP, Trainer, learning_rate, train_step
 from sdss_photoz.training.validation import learn_point, validate
 
 CHECK_EVERY = 100  # steps between checks that the loss is finite: each synchronises with the GPU
 HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]  # the columns that are written to the file
-LEARNED = 0.5  # nat below the entropy of the redshifts: with a higher loss the network knows little but the prior
 
 _log = logging.getLogger(__name__)
 
@@ -97,20 +95,22 @@ def train_member(
     history = pd.DataFrame(run.state.history)[HISTORY]
     history["best"] = history.index == history["validation_loss"].idxmin()
     best = history[history["best"]].iloc[0]
-    prior = entropy(train.labels.cpu().numpy())
-    if best["validation_loss"] > prior - LEARNED:
+    prior, head = train.head.prior(train.labels.cpu().numpy()), train.head
+    if best["validation_loss"] > prior - head.margin:
         _log.warning(
-            "%s: the validation loss, %.3f, is not %s below the entropy of the redshifts, %.3f: the network has hardly "
+            "%s: the validation loss, %.3f, is not %s below the entropy of the %s, %.3f: the network has hardly "
             "learned; train for more epochs or change training.learning_rate",
             label,
             best["validation_loss"],
-            LEARNED,
+            head.margin,
+            head.label.plural,
             prior,
         )
     description = {
-        **architecture(settings, train.grid),
+        **architecture(settings, train.inputs, head),
         **trained._asdict(),
         **{"epoch": int(best["epoch"]), "version": training.VERSION},
+        **({"scaling": train.inputs.scaling} if train.inputs.scaling else {}),
         **point,
     }
     files.write_csv(history_path, history)
@@ -161,25 +161,29 @@ class _Run:
                     if key not in AT_PREDICTION and (key != "options" or settings.options)  # which came later
                 }
                 | {"optimizer": "adam"}  # a key until it was removed: checkpoints of that time are resumed
-                | import_path.recorded(settings.network),
+                | recorded(settings, train.inputs, train.head),
                 {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},
                 [training.VERSION, torch.__version__, self.device.type, str(self.compute_dtype)],
             ]
         )
         self.checkpoints = Checkpoints(checkpoint_folder, digest)
         seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
-        choices = variant(settings), Inputs(train.grid, settings.stretch), settings.options
-        network = build(settings.network, settings.bins, settings.initialisation, seed, *choices)
+        choices = variant(settings), train.inputs, settings.options
+        network = build(settings.network, train.head.outputs, settings.initialisation, seed, *choices)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.sequence = Sequence(
             len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks,
-            strata=redshift_strata(train.z) if settings.sampling == "balanced" else None,
+            strata=strata_of(train.values, train.head.label.grid) if settings.sampling == "balanced" else None,
         )  # fmt: skip
         self.steps = self.sequence.steps(settings.epochs)
         self.compiler = Compiler(on_gpu(self.device))
-        self.trainer = Trainer(self.network, settings, self.steps, self.compute_dtype, compiler=self.compiler)
+        self.trainer = Trainer(
+            self.network, settings, train.head, self.steps, self.compute_dtype, compiler=self.compiler
+        )
         self.read = self.compiler(
-            partial(train.read, augment=settings.augment, bands=self.trainer.bands, dtype=self.trainer.cube_dtype)
+            partial(
+                train.read, augment=settings.augment, channels=self.trainer.channels, dtype=self.trainer.image_dtype
+            )
         )
         self.captured_step = CapturedStep(self._train_step, make_graph(self.device), self.compiler, label)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -203,9 +207,9 @@ class _Run:
             unit="galaxy",
             label=self.label,
         )
-        with bar, closing(self.train.inputs(self.sequence, self.state.step, self.steps)) as inputs:
+        with bar, closing(self.train.batches(self.sequence, self.state.step, self.steps)) as batches:
             while self.state.step < self.steps:
-                self._step(*next(inputs))
+                self._step(*next(batches))
                 if self.captured_step.taken == WARM_UP + 1:
                     self._start_clock()
                 bar.update(min(self.settings.batch, bar.total - bar.n))
@@ -252,8 +256,8 @@ class _Run:
         raise UserError(
             f"{self.label}: the {what} is not a number in epoch {self.state.epoch + 1}, step {step + 1}, of the "
             f"galaxies with object_id {', '.join(map(str, galaxies))}: lower training.learning_rate "
-            f"({self.settings.learning_rate:g}), change training.stretch ({self.settings.stretch}), or look at their "
-            "cubes."
+            f"({self.settings.learning_rate:g}), change training.stretch ({self.train.inputs.stretch}), or look at "
+            "their cubes."
         )
 
     def _end_epoch(self) -> None:
@@ -306,7 +310,8 @@ class _Run:
         """Training galaxies per second at the speed of large matrix products on a GPU; None on a CPU."""
         if not on_gpu(self.device):
             return None
-        return matmul_ceiling(self.device, self.compute_dtype) / flop_per_galaxy(self.network, self.train.grid.shape)
+        flop = flop_per_galaxy(self.network, self.train.inputs.shape, len(self.train.inputs.numbers))
+        return matmul_ceiling(self.device, self.compute_dtype) / flop
 
     def _save(self) -> None:
         self._check_loss()

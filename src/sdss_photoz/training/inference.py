@@ -1,74 +1,68 @@
 """Redshift distributions of galaxies from trained networks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from torch import nn
 
-from sdss_photoz.cubes.store import grid_of, open_store
-from sdss_photoz.inputs.stretch import stretch, typical_noise
 from sdss_photoz.inputs.symmetry import SYMMETRIES, transform
 from sdss_photoz.progress import progress
 from sdss_photoz.scores import pdfs
-from sdss_photoz.surveys import CUBE, PixelGrid
 from sdss_photoz.training.data.negative_controls import load_cubes_for
+from sdss_photoz.training.model import Predictor
 from sdss_photoz.training.resources import PIECE, PREDICTION_BATCH
-from sdss_photoz.training.step import logits
+from sdss_photoz.training.step import outputs_of
 
 
 @torch.no_grad()
 def predict_cubes(
-    network: nn.Module,
+    predictors: Sequence[Predictor],
     cubes: np.ndarray,
-    ebv: np.ndarray,
-    kind: str,
+    numbers: Sequence[np.ndarray],
     device: torch.device,
     symmetries: bool = False,
-    grid: PixelGrid = CUBE,
 ) -> np.ndarray:
-    """Redshift distributions by a network.
+    """Distributions by networks that read the same images.
 
     Parameters
     ----------
-    network : nn.Module
-        The network, in evaluation mode, on `device`.
+    predictors : sequence of Predictor
+        The networks, on `device`.
     cubes : ndarray
         (n, y, x, band) float32, nanomaggies.
-    ebv : ndarray
-        (n,) float32, E(B-V) (mag).
-    kind : str
-        Stretch of the flux.
+    numbers : sequence of ndarray
+        (n, k) float32 for each network, which scales them as in its training (`Inputs.rows`).
     device : torch.device
         Where to compute.
     symmetries : bool
         Whether to average the probabilities over the eight symmetries of the cubes.
-    grid : PixelGrid
-        Pixels and bands of the cubes.
 
     Returns
     -------
     ndarray
-        (n, bins) float32; rows sum to 1.
+        (network, n, bins) float32; rows sum to 1.
     """
-    parts, count, noise = [], SYMMETRIES if symmetries else 1, typical_noise(grid, device)
+    inputs, head = predictors[0].inputs, predictors[0].head
+    found = np.empty((len(predictors), len(cubes), head.label.grid.bins), np.float32)
+    count, noise = SYMMETRIES if symmetries else 1, torch.tensor(inputs.noise, device=device)
     for start in range(0, len(cubes), PREDICTION_BATCH):
-        flux = torch.from_numpy(cubes[start : start + PREDICTION_BATCH]).to(device)
-        reddening = torch.from_numpy(ebv[start : start + PREDICTION_BATCH]).to(device)
-        flux = stretch(flux, kind, noise)
-        each = (logits(network, transform(flux, symmetry), reddening, torch.float32) for symmetry in range(count))
-        parts.append((sum(scores.softmax(dim=1) for scores in each) / count).cpu().numpy())
-    return np.concatenate(parts)
+        part = slice(start, start + PREDICTION_BATCH)
+        images = inputs.images(inputs.cut(torch.from_numpy(cubes[part]).to(device)), noise)
+        turned = [transform(images, symmetry) for symmetry in range(count)]
+        for index, (network, _, head, *_) in enumerate(predictors):
+            beside = torch.from_numpy(numbers[index][part]).to(device)
+            each = (head.distribution(outputs_of(network, image, beside, torch.float32)) for image in turned)
+            found[index, part] = (sum(each) / count).cpu().numpy()
+    return found
 
 
 def predict_fold(
     galaxies: pd.DataFrame,
     store: str | Path,
-    networks: list[tuple[int, nn.Module]],
-    kind: str,
-    bins: int,
+    predictors: dict[int, Predictor],
     device: torch.device,
     digest: str | None = None,
     without_target: bool = False,
@@ -79,15 +73,11 @@ def predict_fold(
     Parameters
     ----------
     galaxies : DataFrame
-        With columns object_id, row and ebv.
+        With columns object_id, row and the inputs' numbers.
     store : str or Path
         The Zarr store of cubes.
-    networks : list of (int, nn.Module)
-        Index of each member and its network.
-    kind : str
-        Stretch of the flux.
-    bins : int
-        Redshift bins.
+    predictors : dict of int to Predictor
+        The network of each member, on `device`.
     device : torch.device
         Where to compute.
     digest : str, optional
@@ -109,24 +99,23 @@ def predict_fold(
     UserError
         If the store belongs to another selection.
     """
-    found = np.empty((len(networks), len(galaxies), bins), dtype=np.float32)
-    ebv = galaxies["ebv"].to_numpy(np.float32, copy=True)  # pandas gives it read-only
-    rows, grid = galaxies["row"].to_numpy(), grid_of(open_store(store))
+    grid = next(iter(predictors.values())).head.label.grid
+    found = np.empty((len(predictors), len(galaxies), grid.bins), dtype=np.float32)
+    numbers = [predictor.inputs.rows(galaxies) for predictor in predictors.values()]
+    rows = galaxies["row"].to_numpy()
     with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(galaxies), PIECE):
             part = slice(start, start + PIECE)
             cubes = load_cubes_for(store, rows[part], digest, without_target)
-            for index, (_, network) in enumerate(networks):
-                found[index, part] = predict_cubes(network, cubes, ebv[part], kind, device, symmetries, grid)
+            beside = [values[part] for values in numbers]
+            found[:, part] = predict_cubes(list(predictors.values()), cubes, beside, device, symmetries)
             bar.update(len(cubes))
-    members = np.repeat(np.array([member for member, _ in networks], dtype=np.int64), len(galaxies))
-    values = pa.array(found.reshape(-1))
     columns = {
-        "object_id": np.tile(galaxies["object_id"].to_numpy(np.int64), len(networks)),
-        "member": members,
-        "pdf": pa.FixedSizeListArray.from_arrays(values, bins),
+        "object_id": np.tile(galaxies["object_id"].to_numpy(np.int64), len(predictors)),
+        "member": np.repeat(np.array(list(predictors), dtype=np.int64), len(galaxies)),
+        "pdf": pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1)), grid.bins),
     }
-    points = [getattr(network, "point", None) for _, network in networks]
+    points = [predictor.point for predictor in predictors.values()]
     if all(points):
         each = [pdfs.point_estimate(pdf, point) for pdf, point in zip(found, points, strict=True)]
         columns["z_regressed"] = np.concatenate(each)

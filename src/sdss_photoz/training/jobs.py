@@ -13,7 +13,8 @@ from sdss_photoz import files
 from sdss_photoz.config import Training
 from sdss_photoz.device import claim, cpu_threads, full_memory_as_user_error, numerics, on_gpu
 from sdss_photoz.errors import UserError
-from sdss_photoz.surveys import CUBE, PixelGrid
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.targets.head import Head
 from sdss_photoz.training.data.load import has_all_bands, load_examples, select, selection
 from sdss_photoz.training.data.memory import choose_residence, resident_bytes
 from sdss_photoz.training.data.negative_controls import shuffled
@@ -33,6 +34,8 @@ def train(
     folds: pd.DataFrame,
     store: str | Path,
     settings: Training,
+    inputs: Inputs,
+    head: Head,
     trial: str,
     fold: int,
     member: int,
@@ -41,11 +44,10 @@ def train(
     scratch: str | Path | None = None,
     scalars: str | Path | None = None,
     control: str = "none",
-    grid: PixelGrid = CUBE,
 ) -> None:
     """Train one member of one fold's ensemble and write its weights and history.
 
-    Galaxies without any frame in a band are left out. Pixels without coverage are zero.
+    Galaxies without any frame in a band that is read are left out. Pixels without coverage are zero.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def train(
         cubes.zarr.
     settings : config.Training
         The configuration's block `training` of the trial.
+    inputs, head : Inputs, Head
+        What its networks read and predict.
     trial : str
         Name of the trial, for messages.
     fold, member : int
@@ -70,8 +74,6 @@ def train(
         Folder of this training's TensorBoard scalars; default: none are written.
     control : {"none", "target_removed", "shuffled_labels"}
         Kind of negative control (`negative_controls`).
-    grid : PixelGrid
-        Pixels and bands that the cubes must have.
 
     Raises
     ------
@@ -82,8 +84,8 @@ def train(
     """
     label = f"{trial}, fold {fold}, member {member}"
     if settings.network not in COSTS:
-        rehearse(settings, grid)
-    covered, digest = has_all_bands(store), selection(galaxies, grid)
+        rehearse(settings, inputs, head)
+    covered, digest, grid = has_all_bands(store, inputs), selection(galaxies, inputs.cubes), inputs.cubes
     chosen = {}
     for role in ("train", "validation"):
         table = select(galaxies, folds, fold, role)
@@ -96,7 +98,8 @@ def train(
         if dropped := len(table) - len(chosen[role]):
             _log.info("%s: %d %s galaxies without any frame in a band left out", label, dropped, role)
     if control == "shuffled_labels":
-        chosen = shuffled(chosen, settings.seed, fold)
+        chosen = shuffled(chosen, settings.seed, fold, head.label.column)
+    inputs = inputs.fitted(chosen["train"])
     model_path = Path(model_path)
     counts = {role: len(table) for role, table in chosen.items()}
     check_counts(counts["train"], counts["validation"], settings, label)
@@ -115,13 +118,12 @@ def train(
                 role: load_examples(
                     table,
                     store,
-                    settings.bins,
-                    settings.stretch,
+                    inputs,
+                    head,
                     device,
                     digest,
                     residence=residence,
                     scratch=scratch,
-                    outside=settings.outside_bins,
                     without_target=control == "target_removed",
                 )
                 for role, table in chosen.items()
@@ -159,18 +161,19 @@ def predict(
     folds: pd.DataFrame,
     store: str | Path,
     settings: Training,
+    inputs: Inputs,
+    head: Head,
     trial: str,
     fold: int,
     models: list,
     out_path: str | Path,
     control: str = "none",
-    grid: PixelGrid = CUBE,
 ) -> None:
     """Predict all test galaxies of one fold, also those without a frame in a band, with each member of its ensemble.
 
     Parameters
     ----------
-    galaxies, folds, store, settings, trial, fold
+    galaxies, folds, store, settings, inputs, head, trial, fold
         As for `train`.
     models : list of str or Path
         Files of the members, named ``member-<member>.safetensors``.
@@ -178,8 +181,6 @@ def predict(
         Output: parquet with columns object_id, member, pdf, and the models in its metadata (`model.name_models`).
     control : {"none", "target_removed", "shuffled_labels"}
         As for `train`.
-    grid : PixelGrid
-        Pixels and bands that the cubes must have.
 
     Raises
     ------
@@ -193,15 +194,13 @@ def predict(
     dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads), numerics(device, dtype):
         paths = {Trained(trial, fold, _member(path)): path for path in sorted(models, key=_member)}
-        networks = load_models(paths, **architecture(settings, grid))
+        networks = load_models(paths, architecture(settings, inputs, head))
         table = predict_fold(
             chosen,
             store,
-            [(trained.member, network.to(device)) for trained, network in networks.items()],
-            settings.stretch,
-            settings.bins,
+            {trained.member: predictor.to(device) for trained, predictor in networks.items()},
             device,
-            selection(galaxies, grid),
+            selection(galaxies, inputs.cubes),
             without_target=control == "target_removed",
             symmetries=settings.symmetry_averaging,
         )

@@ -18,7 +18,10 @@ from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, variant
 from sdss_photoz.networks.parts.layers import DOCUMENTED, Variant
 from sdss_photoz.surveys import CUBE, PixelGrid
+from sdss_photoz.targets.head import Head
+from sdss_photoz.targets.head import recorded as recorded_head
 
+ARCHITECTURE = ("network", "bins", "stretch", "variant", "grid", "options", "inputs", "target", "source")
 KEY = "sdss_photoz"  # a single entry of the metadata: safetensors writes several in random order
 
 _log = logging.getLogger(__name__)
@@ -40,24 +43,47 @@ class Trained(NamedTuple):
         return f"trial {self.trial}, fold {self.fold}, member {self.member}"
 
 
-def architecture(settings: Training, grid: PixelGrid = CUBE) -> dict:
-    """The entries of a model file that describe its network: network, bins, stretch, and another variant or grid.
+def architecture(settings: Training, inputs: Inputs, head: Head) -> dict:
+    """The entries of a model file that describe its network: network, bins, stretch, and what is not the default of it.
 
-    Of a network that an import path names also the SHA-256 of its source and, if not empty, its options.
+    Those are the variant; pixels and bands of the cubes; ``inputs`` and ``target`` (`Inputs.record`, `Head.record`);
+    and of a network that an import path names the SHA-256 of its source and its options.
     """
     # dropout concerns training alone
     chosen = variant(settings)._replace(dropout=DOCUMENTED.dropout)
     varied = {key: value for key, value in chosen._asdict().items() if value != getattr(DOCUMENTED, key)}
-    required = {key: getattr(settings, key) for key in ("network", "bins", "stretch")}
-    other = {} if grid == CUBE else {"grid": {**grid._asdict(), "bands": "".join(grid.bands)}}
-    other |= {"options": settings.options} if settings.options else {}
-    return required | ({"variant": varied} if varied else {}) | other | import_path.recorded(settings.network)
+    required = {"network": settings.network, "bins": head.label.grid.bins, "stretch": inputs.stretch}
+    cubes = inputs.cubes
+    other = {
+        "variant": varied,
+        "grid": {} if cubes == CUBE else {**cubes._asdict(), "bands": "".join(cubes.bands)},
+        "options": settings.options,
+        **recorded(settings, inputs, head),
+    }
+    return required | {key: value for key, value in other.items() if value}
+
+
+def recorded(settings: Training, inputs: Inputs, head: Head) -> dict:
+    """The entries ``inputs``, ``target`` and ``source`` of `architecture`."""
+    other = {"inputs": inputs.record(), "target": head.record(), **import_path.recorded(settings.network)}
+    return {key: value for key, value in other.items() if value}
 
 
 def grid_in(description: dict) -> PixelGrid:
     """The pixels and bands of the cubes for which a network was made, by the entries of `architecture`."""
     entry = description.get("grid")
     return PixelGrid(entry["size"], entry["pixel_scale"], tuple(entry["bands"])) if entry else CUBE
+
+
+def inputs_in(description: dict) -> Inputs:
+    """What a network reads, by the description of its model file; numbers scaled as in its training."""
+    record, scaling = description.get("inputs", {}), description.get("scaling")
+    return Inputs.recorded(grid_in(description), description["stretch"], record, scaling)
+
+
+def head_in(description: dict) -> Head:
+    """What a network predicts, by the description of its model file."""
+    return recorded_head(description["bins"], description.get("target", {}))
 
 
 def save_model(path: str | Path, weights: dict[str, torch.Tensor], description: dict) -> None:
@@ -92,30 +118,46 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, torch
         raise UserError(f"{path} is not a whole model file ({error}): delete it and train again.") from None
 
 
-def load_models(
-    paths: dict[Trained, Path],
-    network: str,
-    bins: int,
-    stretch: str,
-    variant: dict | None = None,
-    grid: dict | None = None,
-    options: dict | None = None,
-    source: str | None = None,
-) -> dict[Trained, nn.Module]:
+class Predictor(NamedTuple):
+    """A trained network.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In evaluation mode.
+    inputs : Inputs
+        What it reads; numbers scaled as in its training.
+    head : Head
+        What it predicts.
+    point : list of float or None
+        Value of each bin for the regressed point estimate, if the training learned them.
+    sha256 : str
+        Digest of the model file.
+    names_trial : bool
+        Whether the model file tells its trial.
+    """
+
+    network: nn.Module
+    inputs: Inputs
+    head: Head
+    point: list[float] | None
+    sha256: str
+    names_trial: bool
+
+    def to(self, device: torch.device) -> "Predictor":
+        """The same, on a device."""
+        return self._replace(network=self.network.to(device), head=self.head.to(device))
+
+
+def load_models(paths: dict[Trained, Path], expected: dict) -> dict[Trained, Predictor]:
     """Read trained networks.
 
     Parameters
     ----------
     paths : dict of Trained to Path
         File of `save_model` of each training.
-    network, bins, stretch, variant, grid, options, source : str, int, str, dict, dict, dict, str
-        The expected entries of `architecture`.
-
-    Returns
-    -------
-    dict of Trained to nn.Module
-        The networks in evaluation mode. Their attribute ``point`` holds the redshifts of the bins for the regressed
-        point estimate, or None; ``sha256`` the digest of the file.
+    expected : dict
+        The entries of `architecture` that each must have.
 
     Raises
     ------
@@ -123,10 +165,8 @@ def load_models(
         If a file is missing or damaged; has no or another training or VERSION of the stage; or has another
         architecture, other layers or another dtype; or the source of its network is missing or was edited.
     """
-    expected = {"network": network, "bins": bins, "stretch": stretch, "variant": variant or {}, "grid": grid or {}}
-    expected |= {"options": options or {}, "source": source}
     networks = {trained: _load(path, trained, expected) for trained, path in paths.items()}
-    unnamed = [str(paths[trained]) for trained, module in networks.items() if not module.names_trial]
+    unnamed = [str(paths[trained]) for trained, predictor in networks.items() if not predictor.names_trial]
     if unnamed:
         _log.warning(
             "%s%s do not tell their trial, for they were trained before model files did: taken, by their place, for "
@@ -138,20 +178,19 @@ def load_models(
     return networks
 
 
-def _load(path: str | Path, trained: Trained, expected: dict) -> nn.Module:
+def _load(path: str | Path, trained: Trained, expected: dict) -> Predictor:
     description, weights = _read(path)
-    empty = ("variant", "grid", "options")
-    found = {key: description.get(key, {} if key in empty else None) for key in expected}
+    found = architecture_in(description)
     if found != expected:
         raise UserError(
-            f"{path} holds network {_describe(**found)}, but {_describe(**expected)} is expected: give the settings "
+            f"{path} holds network {_describe(found)}, but {_describe(expected)} is expected: give the settings "
             "that it was trained with, or train again."
         )
     _check_training(path, description, trained)
-    _check_source(path, expected["network"], expected["source"])
-    name, inputs = expected["network"], Inputs(grid_in(expected), expected["stretch"])
-    chosen = Variant(**expected["variant"])
-    module = build(name, expected["bins"], variant=chosen, inputs=inputs, options=expected["options"])
+    _check_source(path, expected["network"], expected.get("source"))
+    name, inputs, head = expected["network"], inputs_in(description), head_in(description)
+    chosen, options = Variant(**expected.get("variant", {})), expected.get("options", {})
+    module = build(name, head.outputs, variant=chosen, inputs=inputs, options=options)
     dtypes = {key: (weights[key].dtype, value.dtype) for key, value in module.state_dict().items() if key in weights}
     for key, (stored, wanted) in dtypes.items():
         if stored != wanted:  # load_state_dict would convert it without a warning
@@ -166,9 +205,13 @@ def _load(path: str | Path, trained: Trained, expected: dict) -> nn.Module:
             f"{path} holds weights of other layers than {name} has in this version: train again, or use the version "
             "that trained it."
         ) from None
-    module.point, module.names_trial = description.get("point"), "trial" in description
-    module.sha256 = files.sha256(path)
-    return module.eval()
+    about = description.get("point"), files.sha256(path), "trial" in description
+    return Predictor(module.eval(), inputs, head, *about)
+
+
+def architecture_in(description: dict) -> dict:
+    """The entries of `architecture` in the description of a model file."""
+    return {key: description[key] for key in ARCHITECTURE if key in description}
 
 
 def _check_source(path: str | Path, network: str, trained: str | None) -> None:
@@ -208,7 +251,7 @@ def _check_training(path: str | Path, description: dict, trained: Trained) -> No
         )
 
 
-def name_models(table: pa.Table, networks: dict[Trained, nn.Module], **entries) -> pa.Table:
+def name_models(table: pa.Table, networks: dict[Trained, Predictor], **entries) -> pa.Table:
     """Add the networks that predicted a table to its metadata.
 
     Returns
@@ -220,7 +263,7 @@ def name_models(table: pa.Table, networks: dict[Trained, nn.Module], **entries) 
     metadata = {
         "trial": next(iter(networks)).trial,
         "version": training.VERSION,
-        "models": {trained.name: module.sha256 for trained, module in networks.items()},
+        "models": {trained.name: predictor.sha256 for trained, predictor in networks.items()},
         **entries,
     }
     entry = json.dumps(metadata, sort_keys=True, allow_nan=False)
@@ -231,9 +274,11 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _describe(
-    network: str, bins: int, stretch: str, variant: dict, grid: dict, options: dict, source: str | None
-) -> str:
-    varied = "".join(f", {key} {value}" for key, value in (variant | options).items())
-    varied += f" for cubes of {grid_in({'grid': grid})}" if grid else ""
-    return f"{network} with {bins} bins and stretch {stretch}{varied}" + (f", source {source[:12]}" if source else "")
+def _describe(entries: dict) -> str:
+    varied = "".join(
+        f", {key} {value}" for part in ("variant", "options") for key, value in entries.get(part, {}).items()
+    )
+    varied += f" for cubes of {grid_in(entries)}" if "grid" in entries else ""
+    varied += "".join(f", {part} {entries[part]}" for part in ("inputs", "target") if part in entries)
+    varied += f", source {entries['source'][:12]}" if "source" in entries else ""
+    return f"{entries.get('network')} with {entries.get('bins')} bins and stretch {entries.get('stretch')}{varied}"

@@ -9,15 +9,15 @@ from sdss_photoz.errors import UserError
 from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, variant
 from sdss_photoz.networks.parts.imported import refusal
-from sdss_photoz.surveys import CUBE, PixelGrid
-from sdss_photoz.training.step import logits, trained_form
+from sdss_photoz.targets.head import Head
+from sdss_photoz.training.step import outputs_of, trained_form
 
 GALAXIES = 2
 TOLERANCE = 1e-3  # of the outputs' size, between the aligned form and the plain one in float32
 
 
-def rehearse(settings: Training, grid: PixelGrid = CUBE) -> None:
-    """Try a network: a step forward and back of two random galaxies, with cubes of a grid.
+def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
+    """Try a network: a step forward and back of two random galaxies.
 
     Raises
     ------
@@ -26,17 +26,15 @@ def rehearse(settings: Training, grid: PixelGrid = CUBE) -> None:
         probabilities; a parameter takes no part in its outputs, or its gradient is not finite; it draws from torch's
         generator; two of its tensors are one; or its aligned form computes something else.
     """
-    inputs, path = Inputs(grid, settings.stretch), settings.network
-    network = build(
-        path, settings.bins, "paper", 0, variant(settings), inputs, settings.options
-    )  # no zeros in the head
+    path, options = settings.network, settings.options
+    network = build(path, head.outputs, "paper", 0, variant(settings), inputs, options)  # no zeros in the head
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(GALAXIES, *inputs.shape, generator=generator)
-    ebv = torch.rand(GALAXIES, generator=generator)
+    numbers = torch.rand(GALAXIES, len(inputs.numbers), generator=generator)
     dtype = compute_dtype(torch.device("cpu"), settings.precision)
     with torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
-        outputs = _outputs(path, network.train(), images, ebv, dtype, settings.bins)
+        outputs = _outputs(path, network.train(), images, numbers, dtype, head.outputs)
         if not torch.equal(before, torch.get_rng_state()):
             raise UserError(
                 f"{path} draws from torch's random generator when it is called, so that a training could not be "
@@ -44,12 +42,12 @@ def rehearse(settings: Training, grid: PixelGrid = CUBE) -> None:
             )
         _check_gradients(path, network, outputs)
         with torch.no_grad():  # validation, and a single galaxy
-            alone = _outputs(path, network.eval(), images[:1], ebv[:1], torch.float32, settings.bins)
+            alone = _outputs(path, network.eval(), images[:1], numbers[:1], torch.float32, head.outputs)
     _check_tensors(path, network)
     form = trained_form(network, torch.bfloat16)  # with padded channels
     if form is not network:
         with torch.no_grad():
-            aligned = logits(form.eval(), images[:1], ebv[:1], torch.float32)
+            aligned = outputs_of(form.eval(), images[:1], numbers[:1], torch.float32)
         if not torch.allclose(aligned, alone, rtol=0, atol=TOLERANCE * float(alone.abs().max())):
             raise UserError(
                 f"{path} has the attribute `wide`, but not layers that each read the output of the one before, so that "
@@ -57,19 +55,19 @@ def rehearse(settings: Training, grid: PixelGrid = CUBE) -> None:
             )
 
 
-def _outputs(path: str, network: nn.Module, images: Tensor, ebv: Tensor, dtype: torch.dtype, bins: int) -> Tensor:
+def _outputs(path: str, network: nn.Module, images: Tensor, numbers: Tensor, dtype: torch.dtype, count: int) -> Tensor:
     def called(*arguments) -> Tensor:
         found = network(*arguments)
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        if shape != (len(images), bins):
+        if shape != (len(images), count):
             raise UserError(
-                f"{path} returns {shape} for images {tuple(images.shape)} and numbers {len(images), 1}, but must "
-                f"return {len(images), bins}, a logit for each bin (training.bins): correct its forward."
+                f"{path} returns {shape} for images {tuple(images.shape)} and numbers {tuple(numbers.shape)}, but must "
+                f"return {len(images), count}, its argument outputs: correct its forward."
             )
         return found
 
     try:
-        found = logits(called, images, ebv, dtype)
+        found = outputs_of(called, images, numbers, dtype)
     except UserError:
         raise
     except Exception as error:  # whatever the network of the user does

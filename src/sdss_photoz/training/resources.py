@@ -117,13 +117,19 @@ def minutes_to_train(galaxies: int | None, settings: "Training", attempt: int = 
 
 
 def memory_to_predict(
-    galaxies: int | None, settings: "Training", members: int, folds: int, attempt: int = 1, grid: PixelGrid = CUBE
-) -> int:  # fmt: skip
+    galaxies: int | None,
+    settings: "Training",
+    members: int,
+    folds: int,
+    attempt: int = 1,
+    grid: PixelGrid = CUBE,
+    bins: int = 180,
+) -> int:
     """Memory (MB) for the distributions of the test galaxies of one of `folds` folds by each of `members` networks."""
     if galaxies is None:
         return attempt * DEFAULT_MEMORY
     cost = cost_of(settings.network, grid)
-    distributions = 3 * math.ceil(galaxies / folds) * members * settings.bins * 4  # bytes, with their table
+    distributions = 3 * math.ceil(galaxies / folds) * members * bins * 4  # bytes, with their table
     memory = _network(cost, settings, 2 * members, PREDICTION_BATCH * cost.activations) + _reading(grid)
     memory += distributions
     return attempt * math.ceil(memory / 1e6)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from sdss_photoz.device import on_gpu
 from sdss_photoz.networks.parts import dropout
-from sdss_photoz.targets.loss import Loss
+from sdss_photoz.targets.head import Head
 from sdss_photoz.training.adam import Adam
 from sdss_photoz.training.averaging import Average, newest_fraction
 from sdss_photoz.training.fast.aligned import AlignedNetwork, NotAligned
@@ -44,11 +44,21 @@ def learning_rate(settings: "Training", step: Tensor, steps: int) -> Tensor:
     return settings.learning_rate * torch.where(progress < warmup, progress / warmup, (1 - progress) / (1 - warmup))
 
 
-def logits(network: Callable[..., Tensor], cubes: Tensor, ebv: Tensor, dtype: torch.dtype) -> Tensor:
-    """Logits (n, bins), at least float32; with `dtype` bfloat16 convolutions and dense layers run under autocast."""
-    with torch.autocast(cubes.device.type, dtype, enabled=dtype == torch.bfloat16):
-        scores = network(cubes, ebv[:, None])
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+def outputs_of(network: Callable[..., Tensor], images: Tensor, numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Outputs (n, outputs), at least float32; with `dtype` bfloat16 convolutions and dense layers run under autocast.
+
+    Parameters
+    ----------
+    network : callable
+        The network.
+    images, numbers : Tensor
+        (n, y, x, channel) and (n, k).
+    dtype : torch.dtype
+        Dtype of convolutions and dense layers.
+    """
+    with torch.autocast(images.device.type, dtype, enabled=dtype == torch.bfloat16):
+        outputs = network(images, numbers)
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def trained_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -79,6 +89,8 @@ class Trainer:
         The network on its device; `trained_network` writes the weights, or their average, back to it.
     settings : config.Training
         The configuration's block `training`.
+    head : Head
+        What its outputs mean.
     steps : int
         Number of steps of the training.
     compute_dtype : torch.dtype
@@ -90,10 +102,10 @@ class Trainer:
 
     Attributes
     ----------
-    bands : int
-        Bands that cubes should have: those beyond five are zero padding, which the form would otherwise add.
-    cube_dtype : torch.dtype
-        Dtype that cubes should have.
+    channels : int
+        Channels that images should have: those beyond their own are zero padding, which the form would otherwise add.
+    image_dtype : torch.dtype
+        Dtype that images should have.
     step : Tensor
         Number of steps taken, int64, on the device.
     rate : Tensor
@@ -106,6 +118,7 @@ class Trainer:
         self,
         network: nn.Module,
         settings: "Training",
+        head: Head,
         steps: int,
         compute_dtype: torch.dtype,
         form: nn.Module | None = None,
@@ -119,16 +132,16 @@ class Trainer:
         self.failed = torch.full_like(self.step, NO_STEP)
         # Adam's kernel reads float32 on a GPU; on a CPU it takes float64
         self.rate = torch.zeros((), dtype=torch.float32 if on_gpu(device) else torch.float64, device=device)
-        self.loss, self.average = Loss(settings, device), None
+        self.head, self.average = head.to(device), None
         if settings.averaging != "none":
             if not self.aligned:
                 self.form = copy.deepcopy(network)  # the network itself will hold the average
             self.average = Average(dict(self.form.state_dict()), newest_fraction(settings, steps).to(device))
         dropout.set_step(self.form, self.step)
         self.optimizer = Adam({name: p for name, p in self.form.named_parameters() if p.requires_grad}, self.rate)
-        self.bands = next(self.form.network.children()).weight.shape[1] if self.aligned else 0
+        self.channels = next(self.form.network.children()).weight.shape[1] if self.aligned else 0
         self.low_precision = self.aligned and compute_dtype == torch.bfloat16
-        self.cube_dtype = compute_dtype if self.low_precision else torch.float32
+        self.image_dtype = compute_dtype if self.low_precision else torch.float32
         dtypes = {name: p.dtype for name, p in self.form.named_parameters()}
         if self.low_precision:
             dtypes |= dict.fromkeys(dtypes.keys() - self.form.exact, compute_dtype)
@@ -139,16 +152,16 @@ class Trainer:
         self.gradients = [torch.zeros_like(weight) for weight in self.weights]
         self.compute_loss = compiler(self._compute_loss) if compiler else self._compute_loss
 
-    def logits(self, cubes: Tensor, ebv: Tensor) -> Tensor:
-        """Logits (n, bins), float32, of cubes (n, y, x, band) and E(B-V) (n,), computed as in training."""
+    def outputs(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Outputs, float32, for images (n, y, x, channel) and numbers (n, k), computed as in training."""
 
         def form(*inputs):
             return functional_call(self.form, self.copies, inputs) if self.copies else self.form(*inputs)
 
-        return form(cubes, ebv[:, None]) if self.low_precision else logits(form, cubes, ebv, self.compute_dtype)
+        return form(images, numbers) if self.low_precision else outputs_of(form, images, numbers, self.compute_dtype)
 
-    def _compute_loss(self, cubes: Tensor, ebv: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(self.logits(cubes, ebv), labels)
+    def _compute_loss(self, images: Tensor, numbers: Tensor, labels: Tensor) -> Tensor:
+        return self.head.loss(self.outputs(images, numbers), labels)
 
     @torch.no_grad()
     def update(self, loss: Tensor) -> None:
@@ -224,12 +237,12 @@ def train_step(trainer: Trainer, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor
     trainer : Trainer
         The network and its optimizer.
     batch : tuple of Tensor
-        Cubes (b, y, x, band), stretched and augmented; E(B-V) (b,); labels (b,).
+        Images (b, y, x, channel), augmented; numbers (b, k); labels (b,).
 
     Returns
     -------
     Tensor
-        Mean loss (nat) before the update, on the device, detached.
+        Mean loss before the update, on the device, detached.
     """
     loss = trainer.compute_loss(*batch)
     trainer.zero_grad()

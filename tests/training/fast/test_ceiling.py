@@ -7,6 +7,7 @@ from sdss_photoz.config import Training
 from sdss_photoz.networks import build, names, variant
 from sdss_photoz.training.fast.ceiling import flop_per_galaxy, matmul_ceiling
 from sdss_photoz.training.resources import COSTS
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import Trainer
 
 
@@ -29,7 +30,7 @@ def test_operations_are_the_same_in_a_training_and_counting_them_changes_no_netw
     settings = Training(network=name, averaging=averaging, batch_norm=True, dropout=0.3, pooling="max")
     network = build(name, variant=variant(settings))
     before, counted = {key: value.clone() for key, value in network.state_dict().items()}, flop_per_galaxy(network)
-    trainer = Trainer(network, settings, 10, torch.bfloat16)
+    trainer = Trainer(network, settings, Classes(), 10, torch.bfloat16)
     assert flop_per_galaxy(trainer.network) == counted
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 

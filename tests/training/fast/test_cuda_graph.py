@@ -24,6 +24,7 @@ from sdss_photoz.training.data.examples import gather
 from sdss_photoz.training.data.residence import Pinned
 from sdss_photoz.training.fast import aligned, cuda_graph
 from sdss_photoz.training.fast.cuda_graph import CapturedStep, Compiler, CudaGraph, cache_kernels
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import Trainer, train_step
 
 CPU = torch.device("cpu")
@@ -144,7 +145,7 @@ def test_the_aligned_forms_step_is_replayed_bit_for_bit(dtype, recipe):
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
 
     def steps(graph):
-        trainer = Trainer(copy.deepcopy(narrow_network), settings, 8, dtype)
+        trainer = Trainer(copy.deepcopy(narrow_network), settings, Classes(), 8, dtype)
         step = CapturedStep(lambda *batch: train_step(trainer, batch), graph, Compiler(False), "test")
         generator = torch.Generator().manual_seed(1)
         for _ in range(8):
@@ -222,7 +223,7 @@ def test_reading_a_batch_and_its_loss_compile_whole_and_give_the_same_losses(gal
     losses = []
     for compiler in (Compiler(False), Compiler(True)):
         settings = SETTINGS.model_copy(update={"bins": 7, "label_width": 0.03, "crps_weight": 1.0})
-        trainer = Trainer(copy.deepcopy(narrow_network), settings, 4, torch.bfloat16, compiler=compiler)
+        trainer = Trainer(copy.deepcopy(narrow_network), settings, Classes(), 4, torch.bfloat16, compiler=compiler)
         read = compiler(partial(train.read, bands=trainer.bands, dtype=trainer.cube_dtype))
         index = torch.stack([torch.arange(6), torch.arange(6)])
         found = []

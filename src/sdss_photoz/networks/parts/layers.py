@@ -144,12 +144,26 @@ class Dense(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-class DenseWithEbv(Dense):
-    """A fully connected layer of (n, channels, y, x), flattened over (y, x, channel), and E(B-V) (n, 1)."""
+class DenseWithNumbers(Dense):
+    """A fully connected layer of (n, channels, y, x), flattened over (y, x, channel), and numbers (n, k).
 
-    def forward(self, x: Tensor, ebv: Tensor) -> Tensor:
-        """Map (n, channels, y, x) and (n, 1) to (n, features)."""
-        return super().forward(flatten_with_ebv(x, ebv))
+    Parameters
+    ----------
+    pixels : int
+        Number of pixels of all channels.
+    numbers : int
+        k; may be 0.
+    features : int
+        Number of features of the output.
+    """
+
+    def __init__(self, pixels: int, numbers: int, features: int):
+        super().__init__(pixels + numbers, features)
+        self.numbers = numbers
+
+    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """Map (n, channels, y, x) and (n, k) to (n, features)."""
+        return super().forward(flatten_with_numbers(x, numbers))
 
 
 def check_pooled(side: int, grid: PixelGrid, network: str) -> int:
@@ -252,9 +266,9 @@ def flatten(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def flatten_with_ebv(x: Tensor, ebv: Tensor) -> Tensor:
-    """Flatten (n, channels, y, x) over (y, x, channel) and append E(B-V) (n, 1) as the last feature."""
-    return torch.cat([flatten(x), ebv.to(x.dtype).reshape(-1, 1)], dim=1)
+def flatten_with_numbers(x: Tensor, numbers: Tensor) -> Tensor:
+    """Flatten (n, channels, y, x) over (y, x, channel) and append numbers (n, k) as the last features."""
+    return torch.cat([flatten(x), numbers.to(x.dtype)], dim=1)
 
 
 @torch.no_grad()

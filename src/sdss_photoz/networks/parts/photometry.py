@@ -6,8 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sdss_photoz.inputs.stretch import typical_noise, unstretch
-from sdss_photoz.surveys import SDSS, PixelGrid
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.inputs.stretch import unstretch
+from sdss_photoz.surveys import SDSS
 
 SIGMAS = (1.5, 3.0, 6.0, 12.0)  # pixels of the survey, 0.396": from the seeing to most of a galaxy
 # magnitude r, and u-g, g-r, r-i, i-z (mag) of the sample's galaxies: approximate median and scatter
@@ -26,10 +27,8 @@ class Photometry(nn.Module):
 
     Parameters
     ----------
-    grid : PixelGrid
-        Pixels and bands of the cubes.
-    stretch : str
-        Stretch of the cubes' flux.
+    inputs : Inputs
+        Pixels, bands and stretch of the images.
 
     Attributes
     ----------
@@ -38,14 +37,15 @@ class Photometry(nn.Module):
         r-i and i-z, in each of four apertures, as deviations from a typical galaxy in units of the scatter.
     """
 
-    def __init__(self, grid: PixelGrid, stretch: str):
+    def __init__(self, inputs: Inputs):
         super().__init__()
-        self.stretch, self.features = stretch, len(SIGMAS) * len(grid.bands)
+        grid = inputs.grid
+        self.stretch, self.features = inputs.stretch, len(SIGMAS) * len(grid.bands)
         self.main = grid.index(grid.main_band)
         offset = torch.arange(grid.size) - grid.centre
         sigmas = torch.tensor(SIGMAS) * (SDSS.pixel_scale / grid.pixel_scale)
         profile = torch.exp(-0.5 * (offset / sigmas[:, None]) ** 2)  # apertures are separable
-        noise = typical_noise(grid)
+        noise = torch.tensor(inputs.noise)
         places = [SDSS.index(band) for band in grid.bands]
         r, main = SDSS.index("r"), SDSS.index(grid.main_band)
         magnitude = MAGNITUDE - sum(MEDIAN[r:main]) + sum(MEDIAN[main:r])

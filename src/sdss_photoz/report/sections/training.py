@@ -29,7 +29,7 @@ def content(run: Run, trial: Trial) -> Content | None:
     galaxies = run.galaxies
     if run.config.trials[trial.name].where is not None:  # of the others it learned nothing
         galaxies = trial.photoz.drop_duplicates("object_id")
-    entropy = redshift_entropy(galaxies["z_spec"], trial.training.bins)
+    entropy = redshift_entropy(galaxies["z_spec"], run.config.trial_target(trial.name).bins)
     return Content(
         values={"entropy": entropy},
         tables={"training": training_table(histories, entropy)},

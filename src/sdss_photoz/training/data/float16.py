@@ -128,7 +128,7 @@ def _write(store: Path, path: Path, without_target: bool) -> None:
         for start in progress(range(0, len(object_id), PIECE), unit="piece", label="copying cubes as float16"):
             rows = np.arange(start, min(start + PIECE, len(object_id)))
             flux = load_cubes_for(store, rows, without_target=without_target)
-            check_flux(object_id[rows], flux, as_float16=True)
+            check_flux(pd.DataFrame({"object_id": object_id[rows]}), flux, as_float16=True)
             file.write(flux.astype("<f2"))
 
 

@@ -8,10 +8,12 @@ import torch
 
 from sdss_photoz.cubes.layout import selection_digest
 from sdss_photoz.cubes.load import load_depth
-from sdss_photoz.cubes.store import grid_of, open_store
+from sdss_photoz.cubes.store import open_store
 from sdss_photoz.device import on_gpu
 from sdss_photoz.errors import UserError
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.surveys import CUBE, PixelGrid
+from sdss_photoz.targets.head import Head
 from sdss_photoz.training.data.examples import Catalogue, Examples, gather
 from sdss_photoz.training.data.float16 import float16_copy
 from sdss_photoz.training.data.negative_controls import load_cubes_for
@@ -19,9 +21,13 @@ from sdss_photoz.training.data.residence import Pinned, Resident, Streamed
 from sdss_photoz.training.resources import PIECE
 
 
-def has_all_bands(store: str | Path) -> np.ndarray:
-    """Whether each cube of a store, (galaxy,) bool, has at least one frame, also of partial coverage, in every band."""
-    return (load_depth(store) > 0).all(axis=1)
+def has_all_bands(store: str | Path, inputs: Inputs | None = None) -> np.ndarray:
+    """Whether each cube of a store, (galaxy,) bool, has a frame, also of partial coverage, in every band that is read.
+
+    Without `inputs`, in every band of the cubes.
+    """
+    depth = load_depth(store)
+    return ((depth if inputs is None else depth[:, inputs.band_index]) > 0).all(axis=1)
 
 
 def select(galaxies: pd.DataFrame, folds: pd.DataFrame, fold: int, role: str) -> pd.DataFrame:
@@ -60,31 +66,30 @@ def selection(galaxies: pd.DataFrame, grid: PixelGrid = CUBE) -> str:
 def load_examples(
     galaxies: pd.DataFrame,
     store: str | Path,
-    bins: int,
-    kind: str,
+    inputs: Inputs,
+    head: Head,
     device: torch.device,
     digest: str | None = None,
     *,
     residence: str = "device",
     scratch: str | Path | None = None,
-    outside: str = "refuse",
     without_target: bool = False,
 ) -> Examples:
     """Examples of the galaxies, with their cubes in the chosen residence.
 
-    On a CPU a training uses the float32 cubes of the store, stretched once. On a GPU, or with cubes streamed from disk,
-    it uses the float16 copy in `scratch` and stretches each batch.
+    On a CPU a training uses images that are made once, of the float32 cubes of the store. On a GPU, or with cubes
+    streamed from disk, it uses the float16 copy in `scratch` and makes the images of each batch.
 
     Parameters
     ----------
     galaxies : DataFrame
-        With columns object_id, row, ebv and z_spec.
+        With columns object_id and row, and those of the inputs' numbers and of the head's label.
     store : str or Path
         The Zarr store.
-    bins, outside : int, str
-        See `examples.bin_of`.
-    kind : str
-        Stretch of the flux.
+    inputs : Inputs
+        What a network reads of them, its numbers fitted.
+    head : Head
+        What it predicts.
     device : torch.device
         Device of the training.
     digest : str, optional
@@ -99,19 +104,18 @@ def load_examples(
     Raises
     ------
     UserError
-        If the store belongs to another selection, a value of a cube is not finite or overflows float16, E(B-V) or a
-        redshift is missing, or the disk of `scratch` is full.
+        If the store belongs to another selection, a value of a cube is not finite or overflows float16, a number or a
+        label is missing, or the disk of `scratch` is full.
     """
     rows = galaxies["row"].to_numpy(np.int64, copy=True)  # pandas gives it read-only
-    grid = grid_of(open_store(store))
     if not on_gpu(device) and residence != "streamed":
         starts = range(0, len(rows), PIECE)
         pieces = (load_cubes_for(store, rows[start : start + PIECE], digest, without_target) for start in starts)
-        examples = gather(galaxies, pieces, bins, kind, device, outside, grid)
+        examples = gather(galaxies, pieces, inputs, head, device)
         if residence == "pinned":
             examples.cubes = Pinned(examples.cubes.cubes, np.arange(len(rows)), device)
         return examples
-    catalogue = Catalogue.of(galaxies, bins, outside)
+    catalogue = Catalogue.of(galaxies, inputs, head)
     copy, cubes_digest = float16_copy(store, scratch, digest, without_target)
     examples_digest = catalogue.digest()
     examples_digest.update(
@@ -123,8 +127,8 @@ def load_examples(
         cubes = Pinned(torch.from_numpy(copy), rows, device)
     else:
         flux = open_store(store)["flux"]
-        cubes = Streamed(copy.filename, copy.offset, rows, flux.chunks[0], flux.shards[0], device, grid)
-    return catalogue.examples(cubes, kind, examples_digest.hexdigest(), device, grid)
+        cubes = Streamed(copy.filename, copy.offset, rows, flux.chunks[0], flux.shards[0], device, inputs.cubes)
+    return catalogue.examples(cubes, False, examples_digest.hexdigest(), device)
 
 
 def _to_device(copy: np.ndarray, rows: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -58,22 +58,22 @@ def _noise_width(values: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return np.array([MAD_TO_SIGMA * np.median(size) if len(size) else 0 for size in sizes], np.float32)
 
 
-def shuffled(chosen: dict[str, pd.DataFrame], seed: int, fold: int) -> dict[str, pd.DataFrame]:
-    """Permute the redshifts of the training and validation galaxies.
+def shuffled(chosen: dict[str, pd.DataFrame], seed: int, fold: int, column: str = "z_spec") -> dict[str, pd.DataFrame]:
+    """Permute the redshifts of the training and validation galaxies, or another column.
 
     Parameters
     ----------
     chosen : dict
-        Tables with the column z_spec, by role.
+        Tables with the column, by role.
     seed, fold : int
         Key of the permutation, which is the same for all members of a fold.
 
     Returns
     -------
     dict
-        The same tables with permuted redshifts.
+        The same tables with permuted values of the column.
     """
-    z = np.concatenate([table["z_spec"] for table in chosen.values()])
-    z = z[np.argsort(random_words(seed, fold, 0, 0, SHUFFLE, count=len(z)), kind="stable")]
-    parts = np.split(z, np.cumsum([len(table) for table in chosen.values()])[:-1])
-    return {role: chosen[role].assign(z_spec=part) for role, part in zip(chosen, parts, strict=True)}
+    values = np.concatenate([table[column] for table in chosen.values()])
+    values = values[np.argsort(random_words(seed, fold, 0, 0, SHUFFLE, count=len(values)), kind="stable")]
+    parts = np.split(values, np.cumsum([len(table) for table in chosen.values()])[:-1])
+    return {role: chosen[role].assign(**{column: part}) for role, part in zip(chosen, parts, strict=True)}

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sdss_photoz.device import on_gpu
-from sdss_photoz.networks.parts.layers import BatchNorm, Convolution, Dense, DenseWithEbv, Inception, flatten, pool_same
+from sdss_photoz.networks.parts.layers import (
+    BatchNorm,
+    Convolution,
+    Dense,
+    DenseWithNumbers,
+    Inception,
+    flatten,
+    pool_same,
+)
 from sdss_photoz.training.fast.fourier import convolve
 
 CACHE = 2**19  # bytes of activations that fit in the cache of a CPU core
@@ -215,31 +223,37 @@ class AlignedDense(nn.Module):
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
-class AlignedDenseWithEbv(nn.Module):
-    """The dense layer that reads all pixels of all channels and E(B-V), whose product is added in float32."""
+class AlignedDenseWithNumbers(nn.Module):
+    """The dense layer that reads all pixels of all channels and numbers, whose product is added in float32."""
 
-    def __init__(self, plain: DenseWithEbv, in_channels: Channels):
+    def __init__(self, plain: DenseWithNumbers, in_channels: Channels):
         super().__init__()
-        pixels = (plain.weight.shape[1] - 1) // len(in_channels.real)
+        count = plain.numbers
+        pixels = (plain.weight.shape[1] - count) // len(in_channels.real)
         columns = (in_channels.count * torch.arange(pixels)[:, None] + in_channels.real).flatten()
         self.channels = Channels.concatenated(len(plain.bias), multiple=in_channels.multiple)
         self.weight = nn.Parameter(plain.weight.new_zeros(self.channels.count, pixels * in_channels.count))
         self.bias = nn.Parameter(plain.bias.new_zeros(self.channels.count))
-        self.ebv = nn.Parameter(plain.bias.new_zeros(self.channels.count))
-        rows = self.channels.real
+        rows, flat = self.channels.real, pixels * len(in_channels.real)
         self.places = {
-            "weight": [
-                Place("weight", rows, columns, (slice(None), slice(-1))),
-                Place("ebv", rows, None, (slice(None), -1)),
-            ],
+            "weight": [Place("weight", rows, columns, (slice(None), slice(flat)))],
             "bias": [Place("bias", rows)],
         }
-        self.exact = ("ebv", "bias")
+        self.exact = ["bias"]
+        for number in range(count):  # a vector each: the product of one is fused with the sum
+            name = f"number{number}"
+            self.register_parameter(name, nn.Parameter(plain.bias.new_zeros(self.channels.count)))
+            self.places["weight"].append(Place(name, rows, None, (slice(None), flat + number)))
+            self.exact.append(name)
+        self.count = count
 
-    def forward(self, x: Tensor, ebv: Tensor) -> Tensor:
-        """Map (n, channels, y, x), channels-last in memory, and E(B-V) (n, 1) to (n, features)."""
-        x = F.linear(flatten(x), self.weight)
-        return torch.addcmul(x + self.bias, ebv.reshape(-1, 1).to(self.ebv.dtype), self.ebv)
+    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """Map (n, channels, y, x), channels-last in memory, and numbers (n, k) to (n, features)."""
+        x = F.linear(flatten(x), self.weight) + self.bias
+        for number in range(self.count):
+            vector = getattr(self, f"number{number}")
+            x = torch.addcmul(x, numbers[:, number : number + 1].to(vector.dtype), vector)
+        return x
 
 
 class AlignedNetwork(nn.Module):
@@ -320,8 +334,8 @@ def _align(name: str, layer: nn.Module, channels: Channels, last: bool, fourier:
         return AlignedConvolutions({"": layer}, channels)
     if type(layer) is Inception:
         return AlignedInception(layer, channels, fourier)
-    if type(layer) is DenseWithEbv:
-        return AlignedDenseWithEbv(layer, channels)
+    if type(layer) is DenseWithNumbers:
+        return AlignedDenseWithNumbers(layer, channels)
     if type(layer) is Dense:
         return AlignedDense(layer, channels, last)
     kind = f"{type(layer).__name__} of stride {layer.stride}" if hasattr(layer, "stride") else type(layer).__name__

@@ -15,20 +15,32 @@ from sdss_photoz.surveys import CUBE
 GPU_SIZE, CPU_SIZE = (8192, 10), (512, 1)  # side of the matrices, and products per timing
 
 
-def flop_per_galaxy(network: nn.Module, shape: tuple[int, int, int] = CUBE.shape) -> int:
-    """Floating-point operations of a training step, forward and backward, per galaxy of a shape (y, x, band).
+def flop_per_galaxy(network: nn.Module, shape: tuple[int, int, int] = CUBE.shape, numbers: int = 1) -> int:
+    """Floating-point operations of a training step, forward and backward, per galaxy.
 
-    Padding of the aligned form, stretch, pools and the optimizer are not counted. The operations are counted on fake
-    tensors of a CPU, whatever the device of the network: so tests without a GPU run the code of a training on one, and
-    layers that read the device of their input work (autocast refuses `meta`).
+    Parameters
+    ----------
+    network : nn.Module
+        The network.
+    shape : tuple of int
+        Shape of an image: (y, x, channel).
+    numbers : int
+        How many numbers it reads beside the image.
+
+    Returns
+    -------
+    int
+        Without padding of the aligned form, stretch, pools and the optimizer. They are counted on fake tensors of a
+        CPU, whatever the device of the network: so tests without a GPU run the code of a training on one, and layers
+        that read the device of their input work (autocast refuses `meta`).
     """
     with FakeTensorMode(), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         tensors = {
             name: torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
             for name, tensor in (*network.named_parameters(), *network.named_buffers())
         }
-        cube, ebv = torch.empty(1, *shape), torch.empty(1, 1)
-        functional_call(network, tensors, (cube, ebv)).sum().backward()
+        image, beside = torch.empty(1, *shape), torch.empty(1, numbers)
+        functional_call(network, tensors, (image, beside)).sum().backward()
     return counter.get_total_flops()
 
 
