@@ -14,8 +14,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks.inception import Network
-from sdss_photoz.networks.parts.layers import Convolution, Dense, DenseWithEbv, Inception, channels_first, initialise
+from sdss_photoz.networks.parts.layers import (
+    Convolution,
+    Dense,
+    DenseWithNumbers,
+    Inception,
+    channels_first,
+    initialise,
+)
 from sdss_photoz.surveys import SDSS
 from sdss_photoz.training.data.examples import Examples
 from sdss_photoz.training.data.order import Sequence
@@ -133,9 +141,11 @@ class Steps:
             network = network.to(memory_format=torch.channels_last)
         self.compiler = compiler = Compiler(form.compiled)
         computed = AlignedNetwork(network, form.multiple, form.fourier) if form.multiple else network
-        self.trainer = Trainer(network, settings, count, form.dtype, computed, compiler)
+        self.trainer = Trainer(network, settings, examples.head, count, form.dtype, computed, compiler)
         self.read = compiler(
-            partial(examples.read, augment=settings.augment, bands=self.trainer.bands, dtype=self.trainer.cube_dtype)
+            partial(
+                examples.read, augment=settings.augment, channels=self.trainer.channels, dtype=self.trainer.image_dtype
+            )
         )
         self.step = CapturedStep(
             self._train_step, make_graph(self.device) if form.captured else None, compiler, form.name
@@ -149,7 +159,7 @@ class Steps:
         self.loss.copy_(train_step(self.trainer, (cubes, *others)))
 
     def __call__(self, *inputs) -> None:
-        """Take a step with `Examples.inputs`."""
+        """Take a step with `Examples.batches`."""
         self.step(self.device, *inputs)
 
 
@@ -185,7 +195,7 @@ def median_seconds(action, device: torch.device, quick: bool) -> float:
 
 def wide_network(narrow: bool, seed: int = 0) -> nn.Module:
     """The paper's network with fresh weights, or `NarrowNetwork`."""
-    return initialise((NarrowNetwork if narrow else Network)(Settings().bins), "he", seed)
+    return initialise(NarrowNetwork() if narrow else Network(Inputs(), Settings().bins), "he", seed)
 
 
 class NarrowNetwork(nn.Module):
@@ -197,12 +207,12 @@ class NarrowNetwork(nn.Module):
 
     wide = True
 
-    def __init__(self, bins: int):
+    def __init__(self, bins: int = 180):
         super().__init__()
         self.conv0 = Convolution(len(SDSS.band_names), 12, 5)
         self.inception0 = Inception(12, 6, 10)
         self.inception1 = Inception(self.inception0.channels, 9, 14, with_5x5=False)
-        self.dense0 = DenseWithEbv(4 * 4 * self.inception1.channels + 1, 90)
+        self.dense0 = DenseWithNumbers(4 * 4 * self.inception1.channels, 1, 90)
         self.dense1 = Dense(90, 90)
         self.dense2 = Dense(90, bins)
 
@@ -211,10 +221,10 @@ class NarrowNetwork(nn.Module):
         """The last layer."""
         return self.dense2
 
-    def forward(self, cubes: torch.Tensor, ebv: torch.Tensor) -> torch.Tensor:
-        """Logits (n, bins) for cubes (n, 64, 64, bands) and E(B-V) (n,)."""
+    def forward(self, cubes: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Logits (n, bins) for cubes (n, 64, 64, bands) and E(B-V) (n, 1)."""
         x = F.avg_pool2d(channels_first(cubes[:, 16:48, 16:48]), 2)
         x = F.avg_pool2d(self.conv0(x), 2)
         x = F.avg_pool2d(self.inception0(x), 2)
-        x = F.relu(self.dense0(self.inception1(x), ebv))
+        x = F.relu(self.dense0(self.inception1(x), numbers))
         return self.dense2(F.relu(self.dense1(x)))

@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdss_photoz.inputs.stretch import stretch
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.scores.grid import Grid
 from sdss_photoz.surveys import CUBE, SDSS
-from sdss_photoz.training.data.examples import Catalogue, Examples, bin_of
+from sdss_photoz.targets.classes import Classes
+from sdss_photoz.targets.label import Label
+from sdss_photoz.training.data.examples import Catalogue, Examples
 from sdss_photoz.training.data.residence import Resident
 
 CHUNK = 512  # galaxies drawn at once
@@ -103,18 +106,25 @@ def make_examples(count: int, seed: int, device: torch.device, settings) -> Exam
     device : torch.device
         Where they are made and stay.
     settings : object
-        With the attributes `bins` and `stretch` of the block `training` of the configuration.
+        With the attributes of the block `training` of the configuration.
     """
+    inputs = Inputs(stretch=settings.stretch)
     population, on_cpu = draw_population(count, seed), device.type == "cpu"
     dtype = torch.float32 if on_cpu else torch.float16
     cubes, start = torch.empty(count, CUBE.size**2, len(CUBE.bands), dtype=dtype, device=device), 0
     for piece in pieces(population, seed, device):
-        piece = stretch(piece, settings.stretch) if on_cpu else piece
+        piece = inputs.images(piece) if on_cpu else piece
         cubes[start : start + len(piece)] = piece.flatten(1, 2)
         start += len(piece)
-    z, ebv = population["z"], population["ebv"].astype(np.float32)
-    catalogue = Catalogue(np.arange(count), z, ebv, bin_of(z, settings.bins))
-    return catalogue.examples(Resident(cubes), "none" if on_cpu else settings.stretch, f"{count} {seed}", device)
+    ebv = population["ebv"].astype(np.float32)[:, None]
+    catalogue = Catalogue(np.arange(count), population["z"], ebv, inputs, classes(settings))
+    return catalogue.examples(Resident(cubes), on_cpu, f"{count} {seed}", device)
+
+
+def classes(settings) -> Classes:
+    """The head of a training of redshift classes, of the block `training` of the configuration."""
+    label = Label(grid=Grid(bins=settings.bins), outside=settings.outside_bins)
+    return Classes(label, settings.label_width, settings.crps_weight)
 
 
 def _profiles(galaxy: dict[str, Tensor], generator: torch.Generator) -> Tensor:

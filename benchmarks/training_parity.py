@@ -10,7 +10,6 @@ from training_forms import PLAIN, Form, Settings, Steps, forms, sequence, wide_n
 from training_galaxies import make_examples
 
 from sdss_photoz.device import compute_dtype
-from sdss_photoz.training.data.examples import entropy
 from sdss_photoz.training.fast.aligned import MULTIPLE
 from sdss_photoz.training.validation import validate
 
@@ -61,7 +60,7 @@ def parity(device: torch.device, quick: bool) -> tuple[list[dict], list[dict]]:
                 f"parity: {form.name}, seed {seed}: validation loss {last['validation_loss']:.4f}, {taken:.0f} s",
                 file=sys.stderr,
             )
-    prior = entropy(train.labels.cpu().numpy())
+    prior = train.head.prior(train.labels.cpu().numpy())
     table = [
         {
             "fast_form": form.name,
@@ -81,7 +80,7 @@ def parity(device: torch.device, quick: bool) -> tuple[list[dict], list[dict]]:
 def _train(network, train, validation, settings, steps: int, form: Form, seed: int) -> list[dict]:
     """Scores on the validation galaxies, five times in a training."""
     step, rows = Steps(network, train, settings, steps, form), []
-    for number, inputs in enumerate(train.inputs(sequence(train, settings), 0, steps), 1):
+    for number, inputs in enumerate(train.batches(sequence(train, settings), 0, steps), 1):
         step(*inputs)
         if number % max(steps // 5, 1) == 0:
             scores = validate(step.trainer.trained_network(), validation)

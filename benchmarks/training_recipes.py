@@ -29,9 +29,9 @@ from sdss_photoz.networks import build, variant
 from sdss_photoz.scores import pdfs
 from sdss_photoz.scores.residuals import residuals, sigma_mad
 from sdss_photoz.training.data.examples import Examples
-from sdss_photoz.training.data.order import Sequence, redshift_strata
+from sdss_photoz.training.data.order import Sequence, strata_of
 from sdss_photoz.training.fast.cuda_graph import WARM_UP
-from sdss_photoz.training.step import logits
+from sdss_photoz.training.step import outputs_of
 
 SCORES = ("loss", "crps", "sigma_mad")
 VALIDATIONS = 12  # in a training
@@ -163,11 +163,11 @@ def train(settings, galaxies: Examples, validation: Examples, size: Size) -> Run
     form = forms(device, dtype == torch.bfloat16)[-1] if size.network == "inception" else Form("plain", dtype)
     inputs = Inputs(stretch=settings.stretch)
     network = build(settings.network, settings.bins, settings.initialisation, settings.seed, variant(settings), inputs)
-    strata = redshift_strata(galaxies.z) if settings.sampling == "balanced" else None
+    strata = strata_of(galaxies.values, galaxies.head.label.grid) if settings.sampling == "balanced" else None
     order = Sequence(len(galaxies), settings.batch, settings.seed, 0, 0, settings.augment, strata=strata)
     count = order.steps(settings.epochs)
     steps, validations, spent = Steps(network, galaxies, settings, count, form), [], 0.0
-    inputs, done = galaxies.inputs(order, 0, count), 0
+    inputs, done = galaxies.batches(order, 0, count), 0
     if device.type == "cuda":  # compilation and capture do not count
         while done <= WARM_UP:
             steps(*next(inputs))
@@ -185,8 +185,8 @@ def distributions(network, examples: Examples, symmetry: int = 0) -> np.ndarray:
     network.eval()
     found = []
     for part in torch.arange(len(examples), device=examples.device).split(256):
-        cubes, ebv, _ = examples.batch(part, torch.full_like(part, symmetry))
-        found.append(logits(network, cubes, ebv, torch.float32).double().softmax(1).cpu().numpy())
+        images, numbers, _ = examples.batch(part, torch.full_like(part, symmetry))
+        found.append(outputs_of(network, images, numbers, torch.float32).double().softmax(1).cpu().numpy())
     network.train()
     return np.concatenate(found)
 
@@ -195,8 +195,8 @@ def score(pdf: np.ndarray, examples: Examples, z_phot=None) -> dict:
     """Loss (nat), CRPS (in redshift) and sigma_MAD of distributions, or of redshifts where they are given."""
     own = pdf[np.arange(len(pdf)), examples.labels.cpu().numpy()]
     z_phot = pdfs.point_estimate(pdf) if z_phot is None else z_phot
-    found = {"loss": -np.log(np.maximum(own, 1e-30)).mean(), "crps": pdfs.crps(pdf, examples.z).mean()}
-    return {**found, "sigma_mad": sigma_mad(residuals(z_phot, examples.z))}
+    found = {"loss": -np.log(np.maximum(own, 1e-30)).mean(), "crps": pdfs.crps(pdf, examples.values).mean()}
+    return {**found, "sigma_mad": sigma_mad(residuals(z_phot, examples.values))}
 
 
 def prediction_variants(run: Run, validation: Examples) -> dict[str, dict]:
@@ -205,7 +205,7 @@ def prediction_variants(run: Run, validation: Examples) -> dict[str, dict]:
     each = [distributions(run.network, validation, symmetry) for symmetry in range(SYMMETRIES)]
     halves, regressed = np.arange(len(validation)) % 2, np.empty(len(validation))
     for half in (0, 1):  # learned on one half of the validation galaxies, scored on the other
-        values = pdfs.regressed_values(each[0][halves != half], validation.z[halves != half])
+        values = pdfs.regressed_values(each[0][halves != half], validation.values[halves != half])
         regressed[halves == half] = pdfs.point_estimate(each[0][halves == half], values)
     return {
         "+ symmetry averaging at prediction": score(np.mean(each, axis=0), validation) | spent,

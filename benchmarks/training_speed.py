@@ -13,6 +13,7 @@ from training_forms import PLAIN, Form, Settings, Steps, forms, median_seconds, 
 from training_galaxies import make_examples
 
 from sdss_photoz.device import compute_dtype, keep_freed_memory, numerics
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, names
 from sdss_photoz.networks.parts.layers import Convolution, Dense
 from sdss_photoz.surveys import CUBE, SDSS
@@ -57,7 +58,7 @@ def layers(device: torch.device, quick: bool, batch: int, measured: list[dict]) 
     plain = wide_network(quick).to(device, memory_format=torch.channels_last)
     aligned = trained_form(plain, dtype).network
     cubes = torch.randn(2 if quick else batch, CUBE.size, CUBE.size, len(SDSS.band_names), device=device)
-    inputs = cubes.to(dtype), torch.rand(len(cubes), device=device)
+    inputs = cubes.to(dtype), torch.rand(len(cubes), 1, device=device)
     found = {form: _inputs(network.to(dtype), inputs) for form, network in (("plain", plain), ("aligned", aligned))}
     rows = []
     for name, layer in plain.named_children():
@@ -125,7 +126,7 @@ def ladder(device: torch.device, quick: bool, batch: int) -> list[dict]:
     network = wide_network(quick)
     ladder = forms(device, compute_dtype(device) == torch.bfloat16 or quick)
     steps = {form: Steps(network, examples, settings, 1000, form) for form in ladder}
-    inputs = list(examples.inputs(sequence(examples, settings), 0, 3))
+    inputs = list(examples.batches(sequence(examples, settings), 0, 3))
     on_gpu, measured = device.type == "cuda", {form: [] for form in ladder}
     for turn in range(1 if quick else 4):  # compilation and capture happen in the first
         for form, step in steps.items():
@@ -171,10 +172,11 @@ def residence(device: torch.device, quick: bool, batch: int) -> list[dict]:
         made["streamed"] = Streamed(path, 0, rows, CHUNK, CHUNK * CHUNKS_OF_A_SHARD, device)
         rates = {}
         for where, cubes in made.items():
-            catalogue = Catalogue(rows, source.z, source.ebv.cpu().numpy(), source.labels.cpu().numpy())
-            examples = catalogue.examples(cubes, "asinh", "", device)
+            numbers = source.numbers.cpu().numpy()
+            catalogue = Catalogue(rows, source.values, numbers, Inputs(), source.head)
+            examples = catalogue.examples(cubes, False, "", device)
             step = Steps(network, examples, settings, steps, form)
-            inputs, warm = examples.inputs(sequence(examples, settings), 0, steps), 1 if quick else steps // 10
+            inputs, warm = examples.batches(sequence(examples, settings), 0, steps), 1 if quick else steps // 10
             for _ in range(warm):
                 step(*next(inputs))
             spent = seconds(lambda i=inputs, s=step: [s(*values) for values in i], device)
@@ -209,11 +211,11 @@ def inference(device: torch.device, quick: bool) -> list[dict]:
         plain, trained = Form("plain"), trained._replace(name="as trained")
         for form in (plain, trained) if trained[1:] != plain[1:] else (plain,):
             step = Steps(network, examples, settings, 1, form)
-            logits = step.compiler(step.trainer.logits)
+            outputs = step.compiler(step.trainer.outputs)
 
-            def predict(step=step, logits=logits, index=index):
-                cubes, ebv, _ = step.read(index)
-                logits(cubes, ebv).softmax(dim=1)
+            def predict(step=step, outputs=outputs, index=index):
+                images, numbers, _ = step.read(index)
+                outputs(images, numbers).softmax(dim=1)
 
             once = CapturedStep(predict, None, step.compiler, form.name)
             with torch.no_grad(), numerics(device, form.dtype):

@@ -166,7 +166,7 @@ def test_the_figures_of_each_network_are_those_of_the_network():
 
     assert set(COSTS) == set(names())
     for name, cost in COSTS.items():
-        network, cube, ebv = build(name), torch.randn(1, 64, 64, 5), torch.rand(1)
+        network, cube, ebv = build(name), torch.randn(1, 64, 64, 5), torch.rand(1, 1)
         with FlopCounterMode(display=False) as forward, torch.no_grad():
             network(cube, ebv)
         with FlopCounterMode(display=False) as both:

@@ -277,7 +277,7 @@ def test_a_run_from_before_model_files_told_their_trial_predicts_the_same_and_sa
         description = describe_model(models[of])
         assert description.pop("trial") == "images"
         save_model(path, load_file(models[of]), description)
-    assert list(load_ensemble(older).networks) == list(models)
+    assert list(load_ensemble(older)) == list(models)
     assert "fold_0_member_0.safetensors and 1 more do not tell their trial" in capsys.readouterr().err
 
 

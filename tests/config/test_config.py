@@ -196,4 +196,29 @@ def test_bands_are_the_same_as_a_string_and_as_a_list():
 def test_redshifts_beyond_the_bins_are_allowed_where_every_trial_clips_them():
     values = {"sample": {"z_max": 2.0}, "trials": {"a": {"training": {"outside_bins": "clip"}}}}
     assert config.check(values).sample.z_max == 2
-    assert config.Training.last_edge == Grid().high
+
+
+def test_a_target_of_other_bins_or_range_is_that_of_the_trial_and_two_that_differ_are_refused():
+    values = {"sample": {"z_max": 1.0}, "target": {"high": 1.0}, "trials": {"a": {}, "b": {"target": {"bins": 50}}}}
+    found = config.check(values)
+    assert Grid(*found.trial_target("a").model_dump(include={"low", "high", "bins"}).values()) == Grid(0, 1, 180)
+    assert found.trial_target("b").bins == 50
+    with pytest.raises(UserError, match=r"target\.bins is 50 and training\.bins 90 in trial b: give one"):
+        config.check({**values, "training": {"bins": 90}})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "found"),
+    [
+        ({"bands": "gx"}, r"inputs\.bands is 'gx', but must be bands of ugriz"),
+        ({"bands": "ug"}, r"inputs\.bands is 'ug' in trial images, but the cubes have no u"),
+        ({"size": 66}, r"inputs\.size is 66 in trial images, but the cubes have 64 pixels"),
+        ({"size": 33}, r"inputs\.size is 33 .* smaller number that is even too"),
+        ({"size": 60, "rebin": 7}, r"inputs\.rebin is 7 in trial images, but 60 pixels are no multiple"),
+        ({"rebin": 4}, r"inputs\.size / rebin, is 16, but inception_small, .* needs 27 pixels"),
+        ({"numbers": ["ebv", "ebv"]}, r"inputs\.numbers is .* each at most once"),
+    ],
+)
+def test_inputs_that_the_cubes_lack_are_refused_in_a_sentence(inputs, found):
+    with pytest.raises(UserError, match=found):
+        config.check({"cubes": {"bands": "griz"}, "inputs": inputs})

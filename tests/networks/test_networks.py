@@ -54,7 +54,7 @@ def test_inception_returns_the_probabilities_of_the_published_code(shared_data):
             value = rng.uniform(0.05, 0.3, shape) if "prelu" in name else rng.uniform(-0.1, 0.1, shape)
         parameter.data = torch.from_numpy(np.ascontiguousarray(_torch_layout(value.astype(np.float32))))
     cubes = torch.from_numpy(rng.standard_normal((8, 64, 64, 5)).astype(np.float32))
-    ebv = torch.from_numpy(rng.uniform(0, 0.3, (8, 1)).astype(np.float32))[:, 0]
+    ebv = torch.from_numpy(rng.uniform(0, 0.3, (8, 1)).astype(np.float32))
     with torch.no_grad():
         probabilities = network(cubes, ebv).softmax(dim=1).numpy()
     published = np.load(shared_data / "oracles" / "network_forward.npz")["probabilities"]
@@ -77,7 +77,7 @@ def test_the_documented_layer_table_is_the_network():
         for layer, part in network.named_children():
             part.register_forward_hook(lambda _, __, out, key=(name, layer): shapes.__setitem__(key, out.shape[1:]))
         with torch.no_grad():
-            network(torch.zeros(1, 64, 64, 5), torch.zeros(1))
+            network(torch.zeros(1, 64, 64, 5), torch.zeros(1, 1))
         for layer, _, output, _ in (row for row in documented if row[0] in counts):
             size = tuple(map(int, re.findall(r"\d+", output)))
             channels, *image = shapes[name, layer]
@@ -112,7 +112,7 @@ def test_he_initialisation_keeps_variance_and_starts_from_equal_logits():
     weight = network.inception0.branch_3x3.weight
     assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * weight.shape[1])), rel=0.05)
     with torch.no_grad():
-        logits = network(torch.randn(2, 64, 64, 5), torch.tensor([0.0, 0.1]))
+        logits = network(torch.randn(2, 64, 64, 5), torch.tensor([[0.0], [0.1]]))
     assert (logits == 0).all()
 
 
@@ -128,7 +128,7 @@ def test_a_network_takes_cubes_and_reddening_to_a_logit_per_bin(name, bins):
     network = build(name, bins, initialisation="paper")
     with torch.no_grad():
         cubes = torch.randn(1, 64, 64, 5).expand(2, -1, -1, -1)
-        logits = network(cubes, torch.tensor([0.0, 0.3]))
+        logits = network(cubes, torch.tensor([[0.0], [0.3]]))
     assert logits.shape == (2, bins)
     assert not torch.equal(logits[0], logits[1]), "the reddening has no effect"
 

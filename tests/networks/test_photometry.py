@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.inputs.stretch import stretch, unstretch
 from sdss_photoz.networks.parts.photometry import MAGNITUDE, MAGNITUDE_SCATTER, Photometry
 from sdss_photoz.networks.parts.photometry import MEDIAN as COLOUR_MEDIAN
@@ -26,7 +27,7 @@ def galaxy(magnitudes, sigma=4.0, seed=None):
 
 def measured(cubes, kind="none"):
     """Features (aperture, r and four colours), as magnitudes."""
-    features = Photometry(CUBE, kind)(stretch(cubes, kind))[0].reshape(4, 5)
+    features = Photometry(Inputs(CUBE, kind))(stretch(cubes, kind))[0].reshape(4, 5)
     return features.numpy() * np.array(SCATTER) + np.array(MEDIAN)
 
 
@@ -61,7 +62,7 @@ def test_it_is_the_sum_over_each_aperture_with_noise_that_softens_the_magnitude(
 
 
 def test_no_symmetry_of_the_square_changes_it():
-    cubes, layer = galaxy((18, 17, 16, 15.5, 15), seed=3), Photometry(CUBE, "none")
+    cubes, layer = galaxy((18, 17, 16, 15.5, 15), seed=3), Photometry(Inputs(CUBE, "none"))
     turned = [torch.rot90(flipped, k, (1, 2)) for flipped in (cubes, cubes.flip(1)) for k in range(4)]
     for other in turned:
         torch.testing.assert_close(layer(other), layer(cubes), rtol=0, atol=1e-4)
@@ -78,13 +79,13 @@ def test_at_the_edges_of_frames_colours_are_those_of_the_pixels_that_all_bands_h
 def test_a_band_without_frames_and_negative_flux_are_numbers_within_bounds():
     empty, negative = galaxy((18, 17, 16, 15.5, 15)), -galaxy((14, 14, 14, 14, 14))
     empty[..., 0] = 0
-    features = Photometry(CUBE, "none")(torch.cat([empty, negative]))
+    features = Photometry(Inputs(CUBE, "none"))(torch.cat([empty, negative]))
     assert features.isfinite().all()
     assert features.abs().max() <= 4
 
 
 def test_bfloat16_around_it_does_not_round_it():
-    cubes, layer = galaxy((18, 17, 16, 15.5, 15), seed=4), Photometry(CUBE, "asinh")
+    cubes, layer = galaxy((18, 17, 16, 15.5, 15), seed=4), Photometry(Inputs(CUBE, "asinh"))
     with torch.autocast("cpu", torch.bfloat16):
         rounded = layer(cubes)
     assert torch.equal(rounded, layer(cubes))
@@ -94,12 +95,12 @@ def test_bfloat16_around_it_does_not_round_it():
 def test_fewer_bands_give_the_same_numbers_but_those_of_the_others(bands, kept):
     cubes, grid = galaxy((18, 17, 16, 15.5, 15), seed=4), CUBE._replace(bands=tuple(bands))
     some = cubes[..., [CUBE.index(band) for band in bands]]
-    found, whole = Photometry(grid, "none")(some), Photometry(CUBE, "none")(cubes)
+    found, whole = Photometry(Inputs(grid, "none"))(some), Photometry(Inputs(CUBE, "none"))(cubes)
     torch.testing.assert_close(found.reshape(4, -1), whole.reshape(4, 5)[:, kept])
 
 
 def test_across_a_band_that_is_left_out_a_colour_is_the_sum_of_two():
-    layer = Photometry(CUBE._replace(bands=("g", "i", "z")), "none")
+    layer = Photometry(Inputs(CUBE._replace(bands=("g", "i", "z")), "none"))
     cubes = galaxy((18.0, 17.0, 16.0, 15.5, 15.0))[..., [1, 3, 4]]
     found = layer(cubes)[0].reshape(4, 3) * layer.scatter + layer.median
     np.testing.assert_allclose(found[1:, 1:], [[1.5, 0.5]] * 3, atol=0.01)
@@ -109,6 +110,6 @@ def test_across_a_band_that_is_left_out_a_colour_is_the_sum_of_two():
 
 def test_apertures_are_of_the_same_size_on_the_sky_for_smaller_pixels():
     magnitudes = (18, 17, 16, 15.5, 15)
-    half = Photometry(CUBE._replace(pixel_scale=CUBE.pixel_scale / 2), "none")
-    few, many = Photometry(CUBE, "none")(galaxy(magnitudes, 2.0)), half(galaxy(magnitudes, 4.0))
+    half = Photometry(Inputs(CUBE._replace(pixel_scale=CUBE.pixel_scale / 2), "none"))
+    few, many = Photometry(Inputs(CUBE, "none"))(galaxy(magnitudes, 2.0)), half(galaxy(magnitudes, 4.0))
     np.testing.assert_allclose(many.reshape(4, 5)[:3], few.reshape(4, 5)[:3], atol=0.02)

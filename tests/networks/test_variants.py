@@ -26,7 +26,7 @@ VARIANTS = {
 def _batch(dtype=torch.float64):
     generator = torch.Generator().manual_seed(1)
     cubes = torch.randn(6, 16, 16, 5, generator=generator, dtype=dtype)
-    return cubes, torch.rand(6, generator=generator, dtype=dtype), torch.randint(0, 7, (6,), generator=generator)
+    return cubes, torch.rand(6, 1, generator=generator, dtype=dtype), torch.randint(0, 7, (6,), generator=generator)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -76,7 +76,7 @@ def test_the_aligned_form_follows_an_odd_size_and_three_bands():
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_the_small_network_has_the_variants_too(variant):
-    cubes, ebv = torch.randn(4, 64, 64, 5), torch.rand(4)
+    cubes, ebv = torch.randn(4, 64, 64, 5), torch.rand(4, 1)
     logits = []
     for kind in (Variant(), variant):
         network = build("inception_small", initialisation="paper", variant=kind)

@@ -9,9 +9,9 @@ from tests.fixtures.synthetic_galaxies import NarrowNetwork
 from tests.training.test_step import NoReading, make_batch
 
 from sdss_photoz.config import Training
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.adam import BETAS, Adam
 from sdss_photoz.training.averaging import newest_fraction
-from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import Trainer, train_step
 
 RECIPES = {

@@ -136,6 +136,6 @@ def test_a_full_gpu_in_prediction(run_script, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(inference, "logits", full)
+    monkeypatch.setattr(inference, "outputs_of", full)
     message = run_script("predict_fold", models=[_model(tmp_path)])
     assert message.endswith("the GPU's memory is full: free it of other programs, or set training.device to cpu.")

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.fixtures.quick_training import QUICK, draw_examples, train_and_die, train_in
+from tests.fixtures.quick_training import QUICK, draw_examples, task, train_and_die, train_in
 from tests.training.test_tensorboard import events
 
 from sdss_photoz.config import AT_PREDICTION, Training
 from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.errors import UserError
+from sdss_photoz.targets.classes import entropy
 from sdss_photoz.training import fit, jobs
-from sdss_photoz.training.data.examples import entropy
 from sdss_photoz.training.data.order import Sequence
 from sdss_photoz.training.inference import predict_cubes
 from sdss_photoz.training.jobs import train
@@ -28,7 +28,7 @@ FIRST = Trained("images", 0, 0)
 def _train(run, folder, settings=QUICK, member=0):
     folder.mkdir(exist_ok=True)
     outputs = folder / "member-0.safetensors", folder / "history.csv"
-    train(*run, settings, "images", 0, member, *outputs, scalars=folder / "tensorboard")
+    train(*run, *task(settings), "images", 0, member, *outputs, scalars=folder / "tensorboard")
     return folder
 
 
@@ -91,7 +91,7 @@ def test_the_written_network_is_that_of_the_best_epoch_where_later_ones_are_wors
     history = fit.train_member(training, validation, settings, "images", 0, 0, *outputs)
     best = history["validation_loss"].idxmin()
     assert history["validation_loss"].iloc[-1] > history["validation_loss"][best] + 0.1
-    network = load_models({FIRST: outputs[0]}, **architecture(settings))[FIRST]
+    network = load_models({FIRST: outputs[0]}, architecture(*task(settings)))[FIRST].network
     cubes, ebv, labels = validation.batch(torch.arange(64))
     with torch.no_grad():
         found = torch.nn.functional.cross_entropy(network(cubes, ebv), labels).item()
@@ -193,9 +193,9 @@ def test_a_training_of_another_recipe_that_is_stopped_ends_with_the_same_bytes(s
     assert _bytes(_train(small_run, tmp_path / "stopped", settings)) == undisturbed
     path = tmp_path / "stopped" / "member-0.safetensors"
     assert describe_model(path)["variant"] == {"pooling": "max", "activation": "prelu", "batch_norm": True}
-    network = load_models({FIRST: path}, **architecture(settings))[FIRST]
-    assert not network.training
-    assert len(network.point) == 180
+    predictor = load_models({FIRST: path}, architecture(*task(settings)))[FIRST]
+    assert not predictor.network.training
+    assert len(predictor.point) == 180
 
 
 ONE_EPOCH = QUICK.model_copy(update={"epochs": 1})
@@ -270,7 +270,7 @@ def test_keys_that_change_no_result_keep_the_checkpoints(small_run, tmp_path, mo
 
 def test_a_loss_that_is_no_number_names_its_step_the_galaxies_and_the_remedy(tmp_path):
     training, validation = draw_examples(64, 1), draw_examples(16, 2)
-    training.ebv[40] = float("inf")
+    training.numbers[40] = float("inf")
     outputs = tmp_path / "m.safetensors", tmp_path / "h.csv", tmp_path / ".c"
     sequence = Sequence(64, QUICK.batch, QUICK.seed, 0, 0)
     step = next(step for step in range(4) if 40 in sequence.batch(step)[0])
@@ -315,9 +315,9 @@ def test_sigma_mad_and_bias_are_those_of_the_written_networks_distributions(smal
     (path,) = (folder / "tensorboard").iterdir()
     shown = {value.tag: value.simple_value for value in events(path)[-1].summary.value}
     chosen = galaxies[galaxies["row"] % 10 == 3]
-    network = load_models({FIRST: folder / "member-0.safetensors"}, "inception_small", 180, "asinh")[FIRST]
-    ebv = chosen["ebv"].to_numpy(np.float32)
-    pdf = predict_cubes(network, load_cubes(store, chosen["row"]), ebv.copy(), "asinh", torch.device("cpu"))
+    predictor = load_models({FIRST: folder / "member-0.safetensors"}, architecture(*task()))[FIRST]
+    numbers = predictor.inputs.rows(chosen)
+    (pdf,) = predict_cubes([predictor], load_cubes(store, chosen["row"]), [numbers], torch.device("cpu"))
     z = chosen["z_spec"].to_numpy()
     dz = (pdf @ ((np.arange(180) + 0.5) / 450) - z) / (1 + z)
     assert shown["validation/bias"] == pytest.approx(dz.mean(), abs=1e-6)

@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.fixtures.quick_training import task
 from tests.training.fast.test_cuda_graph import Tape
 from tests.training.test_tensorboard import events
 from torch.utils._python_dispatch import _get_current_dispatch_mode as is_taped
@@ -100,7 +101,7 @@ def _train(run, folder, **choices) -> Training:
     """Train for six steps."""
     settings, (galaxies, folds, store) = Training(epochs=1, batch=2, **choices), run
     outputs = folder / "member-0.safetensors", folder / "history.csv"
-    jobs.train(galaxies, folds, store, settings, "images", 0, 0, *outputs, scalars=folder / "tensorboard")
+    jobs.train(galaxies, folds, store, *task(settings), "images", 0, 0, *outputs, scalars=folder / "tensorboard")
     return settings
 
 
@@ -121,7 +122,9 @@ def test_every_network_and_recipe_trains_and_predicts_the_way_of_a_gpu(
 ):
     settings = _train(smallest_run, tmp_path, network=network, **recipe)
     assert _all_went_well(capsys.readouterr().err, tmp_path, card)
-    jobs.predict(*smallest_run, settings, "images", 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet")
+    jobs.predict(
+        *smallest_run, *task(settings), "images", 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet"
+    )
     assert pq.read_metadata(tmp_path / "pdfs.parquet").num_rows == 1
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from tests.fixtures.quick_training import task
 from tests.fixtures.small_run import make_run
 
 from sdss_photoz import training
@@ -17,7 +18,7 @@ from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.cubes.store import write_shard
 from sdss_photoz.errors import UserError
 from sdss_photoz.inputs.inputs import Inputs
-from sdss_photoz.inputs.stretch import stretch, typical_noise
+from sdss_photoz.inputs.stretch import stretch
 from sdss_photoz.networks import build
 from sdss_photoz.surveys import CUBE, SDSS, PixelGrid
 from sdss_photoz.training import jobs
@@ -28,7 +29,7 @@ from sdss_photoz.training.resources import float16_cube_bytes, memory_to_train, 
 
 GRID = PixelGrid(29, 0.3, tuple("griz"))
 SETTINGS = Training(epochs=1, batch=16, bins=20, device="cpu")
-CPU = torch.device("cpu")
+CPU, FIRST = torch.device("cpu"), Trained("images", 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +46,16 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "member-0.safetensors"
-    jobs.train(*run, SETTINGS, "images", 0, 0, path, path.with_suffix(".csv"), grid=GRID)
+    jobs.train(*run, *task(SETTINGS, GRID), "images", 0, 0, path, path.with_suffix(".csv"))
     return path
 
 
 def test_a_training_and_its_predictions_are_of_the_stores_cubes(run, model, tmp_path):
     galaxies, _, store = run
-    jobs.predict(*run, SETTINGS, "images", 0, [model], tmp_path / "pdfs.parquet", grid=GRID)
+    jobs.predict(*run, *task(SETTINGS, GRID), "images", 0, [model], tmp_path / "pdfs.parquet")
     table = pd.read_parquet(tmp_path / "pdfs.parquet")
     test = galaxies.set_index("object_id").loc[table["object_id"]]
-    network = load_models({Trained("images", 0, 0): model}, **architecture(SETTINGS, GRID))[Trained("images", 0, 0)]
+    network = load_models({FIRST: model}, architecture(*task(SETTINGS, GRID)))[FIRST].network
     cubes = stretch(torch.from_numpy(load_cubes(store, test["row"])), "asinh", torch.tensor(SDSS.noise[1:]))
     with torch.no_grad():
         expected = network(cubes, torch.tensor(test["ebv"].to_numpy(np.float32))[:, None]).softmax(1)
@@ -65,7 +66,7 @@ def test_cubes_that_are_streamed_are_those_in_memory(run, tmp_path):
     galaxies, _, store = run
     rows = galaxies.sample(frac=1, random_state=1)
     kept, streamed = (
-        load_examples(rows, store, 20, "asinh", CPU, residence=place, scratch=tmp_path)
+        load_examples(rows, store, *task(SETTINGS, GRID)[1:], CPU, residence=place, scratch=tmp_path)
         for place in ("device", "streamed")
     )
     index, turned = torch.arange(40), torch.arange(40) % 8
@@ -76,7 +77,7 @@ def test_cubes_that_are_streamed_are_those_in_memory(run, tmp_path):
     sequence = Sequence(40, 8, 0, 0, 0, True, streamed.cubes.chunks)
     for galaxies_of_batch, _, table, positions in streamed.cubes.batches(sequence, 0, 5):
         torch.testing.assert_close(table[positions].view(-1, *GRID.shape), _flux(streamed, galaxies_of_batch))
-    assert kept.read(torch.stack([index[:3], turned[:3]]), bands=8)[0][..., 4:].abs().sum() == 0
+    assert kept.read(torch.stack([index[:3], turned[:3]]), channels=8)[0][..., 4:].abs().sum() == 0
 
 
 def _flux(examples, galaxies):
@@ -86,12 +87,12 @@ def _flux(examples, galaxies):
 def test_a_model_file_names_its_grid_unless_it_is_the_default_one(model, tmp_path):
     with safe_open(model, framework="pt") as file:
         assert json.loads(file.metadata()["sdss_photoz"])["grid"] == {"size": 29, "pixel_scale": 0.3, "bands": "griz"}
-    assert "grid" not in architecture(SETTINGS)
+    assert "grid" not in architecture(*task(SETTINGS))
     trained = Trained("images", 0, 0)
     for other in (CUBE, GRID._replace(pixel_scale=0.31), GRID._replace(bands=tuple("ugri"))):
         with pytest.raises(UserError, match=r"for cubes of 29 pixels of 0\.3 arcsec in griz, but .* is expected"):
-            load_models({trained: model}, **architecture(SETTINGS, other))
-    assert load_ensemble({trained: model}, GRID).bins == 20
+            load_models({trained: model}, architecture(*task(SETTINGS, other)))
+    assert load_ensemble({trained: model}, GRID)[trained].head.label.grid.bins == 20
     with pytest.raises(UserError, match=r"29 pixels of 0\.3 arcsec in griz, but those of the run have 64 pixels"):
         load_ensemble({trained: model})
 
@@ -99,20 +100,25 @@ def test_a_model_file_names_its_grid_unless_it_is_the_default_one(model, tmp_pat
 def test_a_store_of_another_grid_than_configured_is_refused(run, model, tmp_path):
     words = "another selection of galaxies, or other pixels or bands"
     with pytest.raises(UserError, match=words):
-        jobs.train(*run, SETTINGS, "images", 0, 0, tmp_path / "member-0.safetensors", tmp_path / "history.csv")
+        jobs.train(*run, *task(SETTINGS), "images", 0, 0, tmp_path / "member-0.safetensors", tmp_path / "history.csv")
     with pytest.raises(UserError, match=words):
-        jobs.predict(*run, SETTINGS, "images", 0, [_default_model(tmp_path)], tmp_path / "pdfs.parquet")
+        jobs.predict(*run, *task(SETTINGS), "images", 0, [_default_model(tmp_path)], tmp_path / "pdfs.parquet")
 
 
 def _default_model(folder):
     path = folder / "member-0.safetensors"
-    about = {**architecture(SETTINGS), **Trained("images", 0, 0)._asdict(), "epoch": 0, "version": training.VERSION}
+    about = {
+        **architecture(*task(SETTINGS)),
+        **Trained("images", 0, 0)._asdict(),
+        "epoch": 0,
+        "version": training.VERSION,
+    }
     save_model(path, build("inception_small", 20, inputs=Inputs()).state_dict(), about)
     return path
 
 
 def test_noise_of_other_bands_is_refused_and_never_broadcast():
-    assert typical_noise(GRID).tolist() == pytest.approx(SDSS.noise[1:])
+    assert Inputs(GRID).noise == pytest.approx(SDSS.noise[1:])
     with pytest.raises(ValueError, match="1 bands, but the noise is that of 5"):
         stretch(torch.ones(2, 8, 8, 1), "asinh")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.fixtures.model_files import description
+from tests.fixtures.quick_training import task
 
 from sdss_photoz import files, training
 from sdss_photoz.config import Training
@@ -40,7 +41,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pdfs(small_run, models, tmp_path_factory):
     path = tmp_path_factory.mktemp("pdfs") / "pdfs.parquet"
-    jobs.predict(*small_run, SETTINGS, "images", 0, models[::-1], path)
+    jobs.predict(*small_run, *task(SETTINGS), "images", 0, models[::-1], path)
     return path
 
 
@@ -66,7 +67,7 @@ def test_distributions_are_those_of_the_network_on_the_galaxys_own_cube(small_ru
     galaxy = galaxies[galaxies["object_id"] == table["object_id"][5]].iloc[0]
     cube = stretch(torch.from_numpy(load_cubes(store, [int(galaxy["row"])])), "asinh")
     with torch.no_grad():
-        logits = build("inception_small", 180, "paper", seed=0)(cube, torch.tensor([galaxy["ebv"]]).float())
+        logits = build("inception_small", 180, "paper", seed=0)(cube, torch.tensor([[galaxy["ebv"]]]).float())
     assert table["pdf"][5] == pytest.approx(logits.softmax(1)[0].numpy(), rel=1e-4, abs=1e-7)
 
 
@@ -74,13 +75,15 @@ def test_symmetry_averaging_gives_the_mean_of_the_probabilities_over_the_eight_s
     small_run, models, pdfs, tmp_path
 ):
     averaged = tmp_path / "averaged.parquet"
-    jobs.predict(*small_run, SETTINGS.model_copy(update={"symmetry_averaging": True}), "images", 0, models, averaged)
+    jobs.predict(
+        *small_run, *task(SETTINGS.model_copy(update={"symmetry_averaging": True})), "images", 0, models, averaged
+    )
     table = pd.read_parquet(averaged)
     galaxies, _, store = small_run
     galaxy = galaxies[galaxies["object_id"] == table["object_id"][5]].iloc[0]
     cube = load_cubes(store, [int(galaxy["row"])])[0]
     images = np.stack([np.rot90(image, turns) for image in (cube, cube[:, ::-1]) for turns in range(4)])
-    ebv = torch.full((8,), galaxy["ebv"], dtype=torch.float32)
+    ebv = torch.full((8, 1), galaxy["ebv"], dtype=torch.float32)
     with torch.no_grad():
         logits = build("inception_small", 180, "paper", seed=0)(stretch(torch.from_numpy(images), "asinh"), ebv)
     assert table["pdf"][5] == pytest.approx(logits.softmax(1).mean(0).numpy(), rel=1e-4, abs=1e-7)
@@ -91,13 +94,13 @@ def test_where_networks_learned_a_point_estimate_it_stands_beside_the_distributi
     path, values = tmp_path / "member-0.safetensors", np.linspace(0.1, 0.3, 180)
     about = description(point=values.tolist())
     save_model(path, build("inception_small", 180, "paper").state_dict(), about)
-    jobs.predict(*small_run, SETTINGS, "images", 0, [path], tmp_path / "pdfs.parquet")
+    jobs.predict(*small_run, *task(SETTINGS), "images", 0, [path], tmp_path / "pdfs.parquet")
     table = pd.read_parquet(tmp_path / "pdfs.parquet")
     assert table["z_regressed"].to_numpy() == pytest.approx(np.stack(table["pdf"]) @ values, rel=1e-5)
 
 
 def test_predictions_are_the_same_bytes_each_time(small_run, models, pdfs, tmp_path):
-    jobs.predict(*small_run, SETTINGS, "images", 0, models, tmp_path / "again.parquet")
+    jobs.predict(*small_run, *task(SETTINGS), "images", 0, models, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == pdfs.read_bytes()
 
 
@@ -112,13 +115,13 @@ def test_a_galaxy_without_any_frame_in_a_band_leaves_training_and_is_predicted(
     write_shard(holed, 0, load_cubes(store, np.arange(120)), depth)
     seen = []
     monkeypatch.setattr(jobs, "train_member", lambda train, validation, *_: seen.extend([train, validation]))
-    jobs.train(galaxies, folds, holed, SETTINGS, "images", 0, 0, tmp_path / "m", tmp_path / "h")
+    jobs.train(galaxies, folds, holed, *task(SETTINGS), "images", 0, 0, tmp_path / "m", tmp_path / "h")
     assert len(seen[0]) == 95
     assert len(seen[1]) == 11
     assert galaxies["object_id"][11] not in seen[0].object_id
     assert galaxies["object_id"][3] not in seen[1].object_id
     assert "1 train galaxies without any frame in a band left out" in capsys.readouterr().err
-    jobs.predict(galaxies, folds, holed, SETTINGS, "images", 0, models, tmp_path / "pdfs.parquet")
+    jobs.predict(galaxies, folds, holed, *task(SETTINGS), "images", 0, models, tmp_path / "pdfs.parquet")
     assert galaxies["object_id"][7] in pd.read_parquet(tmp_path / "pdfs.parquet")["object_id"].tolist()
 
 
@@ -134,7 +137,9 @@ def test_a_galaxy_without_any_frame_in_a_band_leaves_training_and_is_predicted(
 )
 def test_a_model_of_another_network_bin_grid_stretch_or_variant_is_refused(small_run, models, tmp_path, change, found):
     with pytest.raises(UserError, match=rf"member-0.safetensors holds .*{found}"):
-        jobs.predict(*small_run, SETTINGS.model_copy(update=change), "images", 0, models, tmp_path / "pdfs.parquet")
+        jobs.predict(
+            *small_run, *task(SETTINGS.model_copy(update=change)), "images", 0, models, tmp_path / "pdfs.parquet"
+        )
 
 
 def test_the_network_of_another_fold_is_refused_for_it_may_have_seen_the_galaxies(small_run, models, tmp_path):
@@ -142,10 +147,10 @@ def test_the_network_of_another_fold_is_refused_for_it_may_have_seen_the_galaxie
     path = tmp_path / "member-0.safetensors"
     save_model(tmp_path / "of-fold-1.safetensors", load_file(models[0]), description(fold=1))
     shutil.copy(models[0], path)
-    jobs.predict(*small_run, SETTINGS, "images", 0, [path], tmp_path / "pdfs.parquet")
+    jobs.predict(*small_run, *task(SETTINGS), "images", 0, [path], tmp_path / "pdfs.parquet")
     shutil.copy(tmp_path / "of-fold-1.safetensors", path)
     with pytest.raises(UserError) as refused:
-        jobs.predict(*small_run, SETTINGS, "images", 0, [path], tmp_path / "refused.parquet")
+        jobs.predict(*small_run, *task(SETTINGS), "images", 0, [path], tmp_path / "refused.parquet")
     assert str(refused.value) == (
         f"{path} holds the network of trial images, fold 1, member 0, but that of trial images, fold 0, member 0 is "
         "expected, which has not seen its test galaxies: put the file that this training wrote back, or train again."
@@ -182,7 +187,7 @@ def test_a_model_of_another_training_is_refused(small_run, models, tmp_path, cha
     told = {key: value for key, value in description(**change).items() if value is not ...}
     save_model(path, load_file(models[0]), told)
     with pytest.raises(UserError, match=rf"^\S+member-0.safetensors {found}[^\n]*$"):
-        jobs.predict(*small_run, SETTINGS, "images", 0, [path], tmp_path / "pdfs.parquet")
+        jobs.predict(*small_run, *task(SETTINGS), "images", 0, [path], tmp_path / "pdfs.parquet")
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
@@ -191,7 +196,7 @@ def test_weights_of_another_type_are_refused_and_not_converted(small_run, models
     save_model(path, {name: value.to(kind) for name, value in load_file(models[0]).items()}, description())
     name = str(kind).removeprefix("torch.")
     with pytest.raises(UserError, match=rf"^\S+member-0.safetensors holds \S+ as {name}, but .* float32: put [^\n]*$"):
-        jobs.predict(*small_run, SETTINGS, "images", 0, [path], tmp_path / "pdfs.parquet")
+        jobs.predict(*small_run, *task(SETTINGS), "images", 0, [path], tmp_path / "pdfs.parquet")
 
 
 def test_a_model_from_before_trials_were_noted_is_taken_by_its_place_and_that_is_said(
@@ -203,7 +208,7 @@ def test_a_model_from_before_trials_were_noted_is_taken_by_its_place_and_that_is
         told = description(member=member)
         told.pop("trial")
         save_model(path, load_file(models[member]), told)
-    jobs.predict(*small_run, SETTINGS, "images", 0, paths, tmp_path / "pdfs.parquet")
+    jobs.predict(*small_run, *task(SETTINGS), "images", 0, paths, tmp_path / "pdfs.parquet")
     stderr = capsys.readouterr().err
     assert f"{paths[0]} and 1 more do not tell their trial" in stderr
     assert stderr.count("do not tell their trial") == 1
@@ -221,20 +226,22 @@ def test_predictions_tell_which_model_files_made_them(models, pdfs):
 def test_a_damaged_model_file_is_named(small_run, tmp_path):
     (tmp_path / "member-0.safetensors").write_bytes(b"not a model")
     with pytest.raises(UserError, match=r"member-0.safetensors is not a whole model file"):
-        jobs.predict(*small_run, SETTINGS, "images", 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet")
+        jobs.predict(
+            *small_run, *task(SETTINGS), "images", 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet"
+        )
 
 
 def test_a_fold_without_test_galaxies_is_refused(small_run, models, tmp_path):
     galaxies, folds, store = small_run
     none = folds.assign(role_0="train")
     with pytest.raises(UserError, match="fold 0 has no test galaxies"):
-        jobs.predict(galaxies, none, store, SETTINGS, "images", 0, models, tmp_path / "pdfs.parquet")
+        jobs.predict(galaxies, none, store, *task(SETTINGS), "images", 0, models, tmp_path / "pdfs.parquet")
 
 
 def test_cubes_of_another_selection_are_refused(small_run, models, tmp_path):
     galaxies, folds, store = small_run
     moved = galaxies.assign(dec=0.001)
     with pytest.raises(UserError, match="made for another selection of galaxies"):
-        jobs.predict(moved, folds, store, SETTINGS, "images", 0, models, tmp_path / "pdfs.parquet")
+        jobs.predict(moved, folds, store, *task(SETTINGS), "images", 0, models, tmp_path / "pdfs.parquet")
     with pytest.raises(UserError, match="made for another selection of galaxies"):
-        jobs.train(moved, folds, store, SETTINGS, "images", 0, 0, tmp_path / "m", tmp_path / "h")
+        jobs.train(moved, folds, store, *task(SETTINGS), "images", 0, 0, tmp_path / "m", tmp_path / "h")

@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 from tests.fixtures.plain_network import Network
-from tests.fixtures.quick_training import QUICK, draw_examples, train_and_die, train_in
+from tests.fixtures.quick_training import QUICK, draw_examples, task, train_and_die, train_in
 
 from sdss_photoz.config import check
 from sdss_photoz.errors import UserError
@@ -56,7 +56,7 @@ def own(tmp_path, monkeypatch):
 
 def _train(run, folder, settings):
     folder.mkdir(exist_ok=True)
-    jobs.train(*run, settings, "images", 0, 0, folder / "member-0.safetensors", folder / "history.csv")
+    jobs.train(*run, *task(settings), "images", 0, 0, folder / "member-0.safetensors", folder / "history.csv")
     return folder / "member-0.safetensors"
 
 
@@ -102,7 +102,7 @@ def test_a_network_of_plain_layers_killed_and_resumed_ends_with_the_same_bytes(t
     train_in(undisturbed, settings)
     for name in ("member-0.safetensors", "history.csv"):
         assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
-    network = load_models({FIRST: killed / "member-0.safetensors"}, **architecture(settings))[FIRST]
+    network = load_models({FIRST: killed / "member-0.safetensors"}, architecture(*task(settings)))[FIRST].network
     statistics = network.body[2]
     assert statistics.num_batches_tracked.dtype == torch.int64
     assert 6 <= statistics.num_batches_tracked <= 12
@@ -124,7 +124,7 @@ def test_a_frozen_weight_and_a_frozen_normalisation_stay_as_they_are(own, small_
     settings, drawn = own(text), []
     monkeypatch.setattr(fit, "build", lambda *given: drawn.append(build(*given)) or copy.deepcopy(drawn[0]))
     path = _train(small_run, tmp_path / "run", settings)
-    network = load_models({FIRST: path}, **architecture(settings))[FIRST]
+    network = load_models({FIRST: path}, architecture(*task(settings)))[FIRST].network
     assert network.norm.num_batches_tracked == 0
     assert torch.equal(network.inner.weight, drawn[0].inner.weight)
     assert not torch.equal(network.inner.bias, drawn[0].inner.bias)
@@ -138,15 +138,15 @@ def test_an_edited_network_neither_resumes_its_checkpoints_nor_predicts_with_its
     path = _train(small_run, tmp_path / "run", settings)
     described = describe_model(path)
     assert described["options"] == {"width": 5}
-    assert load_models({FIRST: path}, **architecture(settings))[FIRST].inner.out_features == 5
+    assert load_models({FIRST: path}, architecture(*task(settings)))[FIRST].network.inner.out_features == 5
     parts = draw_examples(32, 1), draw_examples(10, 2)
     digest = fit._Run(*parts, settings, 0, 0, tmp_path / "c", "test").checkpoints.digest
     edited = own(BODY.replace("relu", "tanh"), options={"width": 5})
     assert fit._Run(*parts, edited, 0, 0, tmp_path / "c", "test").checkpoints.digest != digest
     with pytest.raises(UserError, match=r"source \w{12}, but .* is expected"):
-        load_models({FIRST: path}, **architecture(edited))
+        load_models({FIRST: path}, architecture(*task(edited)))
     with pytest.raises(UserError, match="was trained by another source of"):
-        load_models({FIRST: path}, **{key: described[key] for key in architecture(settings)})
+        load_models({FIRST: path}, {key: described[key] for key in architecture(*task(settings))})
     module = build(edited.network, options=edited.options)
     images = torch.zeros(1, 64, 64, 5)
     with torch.no_grad():
@@ -161,7 +161,7 @@ def test_a_network_without_its_module_is_refused_by_the_prediction(own, small_ru
     described = describe_model(path)
     (tmp_path / f"{settings.network.partition(':')[0]}.py").unlink()
     with pytest.raises(UserError, match="give its folder by PYTHONPATH, or work in it"):
-        load_models({FIRST: path}, **{key: described[key] for key in ("network", "bins", "stretch", "source")})
+        load_models({FIRST: path}, {key: described[key] for key in ("network", "bins", "stretch", "source")})
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_options_of_another_network_are_refused_by_the_configuration(training, s
 )
 def test_options_are_checked_by_the_networks_own_model(options, said):
     with pytest.raises(UserError, match=said):
-        rehearse(OWN.model_copy(update={"options": options}))
+        rehearse(*task(OWN.model_copy(update={"options": options})))
 
 
 # What is wrong with it is said before cubes are read
@@ -239,7 +239,7 @@ BAD = {
 def test_a_bad_network_is_refused_in_a_sentence_before_cubes_are_read(own, tmp_path, text, options, said):
     settings = own(text, options=options)
     with pytest.raises(UserError, match=said) as refused:
-        jobs.train(None, None, tmp_path / "no store", settings, "images", 0, 0, tmp_path / "m", tmp_path / "h")
+        jobs.train(None, None, tmp_path / "no store", *task(settings), "images", 0, 0, tmp_path / "m", tmp_path / "h")
     assert re.fullmatch(r"[^\n]*[.:][^\n]*\.", str(refused.value))
 
 
@@ -271,9 +271,9 @@ class Network(nn.Module):
         x = self.other(x)
         return self.head((x + numbers[:, :, None, None]).mean((2, 3)))
 """
-    rehearse(own(text))  # three layers in a row
+    rehearse(*task(own(text)))  # three layers in a row
     with pytest.raises(UserError, match="its aligned form computes something else: delete `wide`"):
-        rehearse(own(text.replace("self.other(x)", "self.other(x) + x.flip(1)")))
+        rehearse(*task(own(text.replace("self.other(x)", "self.other(x) + x.flip(1)"))))
 
 
 def test_an_unknown_layer_is_not_taken_for_a_dense_one():

@@ -24,7 +24,7 @@ def _rates(settings, steps=1000):
 def make_batch(bins=7, count=6, size=16, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     cubes = torch.randn(count, size, size, 5, generator=generator)
-    ebv = torch.rand(count, generator=generator) * 0.1
+    ebv = torch.rand(count, generator=generator)[:, None] * 0.1
     return cubes.to(dtype), ebv.to(dtype), torch.randint(0, bins, (count,), generator=generator)
 
 
@@ -128,7 +128,7 @@ def test_in_bfloat16_the_weights_their_updates_the_last_layer_and_the_loss_are_f
     assert loss.dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in (*trainer.form.parameters(), *trainer.tensors().values()))
     exact = {name.removeprefix("network.") for name in set(before) - set(trainer.copies)}
-    assert exact == {"dense0.ebv", "dense0.bias", "dense2.weight", "dense2.bias"}
+    assert exact == {"dense0.number0", "dense0.bias", "dense2.weight", "dense2.bias"}
     weights = dict(trainer.form.named_parameters())
     for name, rounded in trainer.copies.items():
         assert torch.equal(rounded, weights[name].bfloat16()), name
@@ -148,7 +148,7 @@ def test_bfloat16_and_float32_lose_the_same_within_its_rounding(narrow_network):
 
 def test_the_papers_network_takes_a_step_that_lowers_its_loss():
     torch.manual_seed(0)
-    batch = torch.randn(2, 64, 64, 5), torch.rand(2) * 0.1, torch.tensor([20, 40])
+    batch = torch.randn(2, 64, 64, 5), torch.rand(2, 1) * 0.1, torch.tensor([20, 40])
     settings = Training(schedule="step", learning_rate=1e-4)
     trainer = Trainer(build("inception", initialisation="he"), settings, Classes(), 10, torch.float32)
     losses = [train_step(trainer, batch).item() for _ in range(2)]

@@ -1,13 +1,15 @@
 """The value that networks learn to predict, from the catalogue."""
 
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from sdss_photoz.errors import UserError
 from sdss_photoz.scores.grid import Grid
+
+if TYPE_CHECKING:  # the benchmark of training runs without pandas
+    import pandas as pd
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Label(NamedTuple):
         """The values, for messages."""
         return "redshifts" if self.column == "z_spec" else f"values of {self.column}"
 
-    def of(self, galaxies: pd.DataFrame) -> np.ndarray:
+    def of(self, galaxies: "pd.DataFrame") -> np.ndarray:
         """Values of galaxies to learn from, (n,) float64.
 
         Raises
@@ -49,7 +51,7 @@ class Label(NamedTuple):
         self.check(values)
         return values
 
-    def read(self, galaxies: pd.DataFrame) -> np.ndarray:
+    def read(self, galaxies: "pd.DataFrame") -> np.ndarray:
         """Values of galaxies, (n,) float64, NaN where they are missing.
 
         Raises

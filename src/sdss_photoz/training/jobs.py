@@ -11,6 +11,7 @@ import torch
 
 from sdss_photoz import files
 from sdss_photoz.config import Training
+from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.device import claim, cpu_threads, full_memory_as_user_error, numerics, on_gpu
 from sdss_photoz.errors import UserError
 from sdss_photoz.inputs.inputs import Inputs
@@ -85,7 +86,10 @@ def train(
     label = f"{trial}, fold {fold}, member {member}"
     if settings.network not in COSTS:
         rehearse(settings, inputs, head)
-    covered, digest, grid = has_all_bands(store, inputs), selection(galaxies, inputs.cubes), inputs.cubes
+    grid = inputs.cubes
+    digest = selection(galaxies, grid)
+    load_cubes(store, (), digest)  # refuses a store of another selection or grid
+    covered = has_all_bands(store, inputs)
     chosen = {}
     for role in ("train", "validation"):
         table = select(galaxies, folds, fold, role)

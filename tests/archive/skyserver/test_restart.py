@@ -77,5 +77,6 @@ def test_requests_are_never_sent_faster_than_the_pace(catalog, settings, tmp_pat
             assert child.wait() == 0
         times = sorted(request.time for request in asked(server))
     assert len(times) == 4 + 2 + 1
-    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.5  # some are longer on their way
-    assert times[-1] - times[0] > 0.95 * (len(times) - 1)
+    # on a busy machine some are longer on their way; without a common pace all seven would come within 4 s
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.1
+    assert times[-1] - times[0] > len(times) - 2

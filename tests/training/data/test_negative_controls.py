@@ -6,12 +6,14 @@ import pytest
 import torch
 from scipy.stats import kstest
 from tests.fixtures.model_files import description
+from tests.fixtures.quick_training import task
 from tests.fixtures.synthetic_galaxies import draw_population, render
 
 from sdss_photoz.config import Training
 from sdss_photoz.cubes.layout import create_store
 from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.cubes.store import write_shard
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build
 from sdss_photoz.surveys import CUBE, SDSS
 from sdss_photoz.training import jobs
@@ -81,7 +83,9 @@ def test_training_and_prediction_read_cubes_without_their_galaxies(small_run, tm
     seen = []
     monkeypatch.setattr(jobs, "train_member", lambda train, validation, *_: seen.append((train, validation)))
     for place, control in ((store, "target_removed"), (emptied, "none"), (store, "none")):
-        jobs.train(galaxies, folds, place, SETTINGS, "images", 0, 0, tmp_path / "m", tmp_path / "h", control=control)
+        jobs.train(
+            galaxies, folds, place, *task(SETTINGS), "images", 0, 0, tmp_path / "m", tmp_path / "h", control=control
+        )
     control, expected, ordinary = ([examples.digest for examples in pair] for pair in seen)
     assert control == expected
     assert not set(control) & set(ordinary)
@@ -89,8 +93,10 @@ def test_training_and_prediction_read_cubes_without_their_galaxies(small_run, tm
     model = tmp_path / "member-0.safetensors"
     network = build("inception_small", 180, "he", seed=0)
     save_model(model, network.state_dict(), description())
-    jobs.predict(galaxies, folds, store, SETTINGS, "images", 0, [model], tmp_path / "control.parquet", "target_removed")
-    jobs.predict(galaxies, folds, emptied, SETTINGS, "images", 0, [model], tmp_path / "expected.parquet")
+    jobs.predict(
+        galaxies, folds, store, *task(SETTINGS), "images", 0, [model], tmp_path / "control.parquet", "target_removed"
+    )
+    jobs.predict(galaxies, folds, emptied, *task(SETTINGS), "images", 0, [model], tmp_path / "expected.parquet")
     assert (tmp_path / "control.parquet").read_bytes() == (tmp_path / "expected.parquet").read_bytes()
 
 
@@ -104,7 +110,14 @@ def test_the_copy_for_a_gpu_has_one_without_galaxies_beside_it(small_run, tmp_pa
     assert np.array_equal(float16_copy(store, tmp_path)[0], ordinary)
     assert len(list(tmp_path.glob("*.npy"))) == 2
     examples = load_examples(
-        galaxies, store, 180, "none", torch.device("cpu"), residence="streamed", scratch=tmp_path, without_target=True
+        galaxies,
+        store,
+        Inputs(stretch="none"),
+        task()[2],
+        torch.device("cpu"),
+        residence="streamed",
+        scratch=tmp_path,
+        without_target=True,
     )
     assert torch.equal(examples.batch(torch.tensor([9]))[0][0], torch.from_numpy(left[9]).view(64, 64, 5).float())
 
@@ -116,12 +129,12 @@ def test_labels_are_shuffled_over_training_and_validation_the_same_for_all_membe
     seen = {}
 
     def note(train, validation, settings, trial, fold, member, *_):
-        seen[fold, member] = np.concatenate([train.z, validation.z])
+        seen[fold, member] = np.concatenate([train.values, validation.values])
 
     monkeypatch.setattr(jobs, "train_member", note)
     for fold, member in ((0, 0), (0, 1), (1, 0)):
         paths = tmp_path / "m", tmp_path / "h"
-        jobs.train(galaxies, folds, store, SETTINGS, "s", fold, member, *paths, control="shuffled_labels")
+        jobs.train(galaxies, folds, store, *task(SETTINGS), "s", fold, member, *paths, control="shuffled_labels")
     own = np.concatenate([galaxies["z_spec"][folds["role_0"] == role] for role in ("train", "validation")])
     assert np.array_equal(np.sort(seen[0, 0]), np.sort(own))
     assert np.mean(seen[0, 0] == own) < 0.1

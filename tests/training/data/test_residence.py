@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.scores.grid import Grid
 from sdss_photoz.surveys import CUBE
+from sdss_photoz.targets.classes import Classes
+from sdss_photoz.targets.label import Label
 from sdss_photoz.training.data import residence
 from sdss_photoz.training.data.examples import Catalogue
 from sdss_photoz.training.data.order import GROUP_CHUNKS, Sequence, streamed_permutation
@@ -41,14 +45,15 @@ def rows():
 
 def _examples(cubes, rows):
     count = len(rows)
-    catalogue = Catalogue(rows, np.full(count, 0.1), np.linspace(0, 0.1, count, dtype=np.float32), np.arange(count))
-    return catalogue.examples(cubes, "asinh", "", CPU)
+    numbers, head = np.linspace(0, 0.1, count, dtype=np.float32)[:, None], Classes(Label(grid=Grid(0, count, count)))
+    catalogue = Catalogue(rows, np.arange(count) + 0.5, numbers, Inputs(), head)
+    return catalogue.examples(cubes, False, "", CPU)
 
 
 def _batches(cubes, rows, first=0, last=60):
     sequence = Sequence(len(rows), BATCH, 1, 0, 0, chunks=cubes.chunks)
     examples = _examples(cubes, rows)
-    return [[part.clone() for part in examples.read(*inputs)] for inputs in examples.inputs(sequence, first, last)]
+    return [[part.clone() for part in examples.read(*inputs)] for inputs in examples.batches(sequence, first, last)]
 
 
 def _same(ours, theirs):
@@ -66,7 +71,7 @@ def test_streamed_batches_hold_the_cubes_of_the_galaxies_that_the_sequence_names
     streamed = Streamed(file, 64, rows, CHUNK, SHARD, CPU)
     sequence = Sequence(len(rows), BATCH, 1, 0, 0, chunks=streamed.chunks)
     resident, examples = _examples(Resident(torch.from_numpy(cubes[rows])), rows), _examples(streamed, rows)
-    for step, inputs in enumerate(examples.inputs(sequence, 0, 60)):
+    for step, inputs in enumerate(examples.batches(sequence, 0, 60)):
         expected = resident.batch(*map(torch.from_numpy, sequence.batch(step)))
         assert all(torch.equal(a, b) for a, b in zip(examples.read(*inputs), expected, strict=True))
 

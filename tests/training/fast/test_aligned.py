@@ -15,7 +15,7 @@ from sdss_photoz.training.fast.aligned import AlignedNetwork
 def _batch(count=6):
     generator = torch.Generator().manual_seed(1)
     cubes = torch.randn(count, 16, 16, 5, generator=generator, dtype=torch.float64)
-    ebv = torch.rand(count, generator=generator, dtype=torch.float64)
+    ebv = torch.rand(count, 1, generator=generator, dtype=torch.float64)
     return cubes, ebv, torch.randint(0, 7, (count,), generator=generator)
 
 
@@ -99,7 +99,7 @@ def test_the_papers_network_in_aligned_form_has_the_plain_gradients():
             nn.init.uniform_(parameter, 0.1, 0.3)
     network = network.double()
     aligned = AlignedNetwork(network)
-    cubes, ebv, labels = torch.randn(1, 64, 64, 5).double(), torch.rand(1).double(), torch.tensor([20])
+    cubes, ebv, labels = torch.randn(1, 64, 64, 5).double(), torch.rand(1, 1).double(), torch.tensor([20])
     for form in (network, aligned):
         F.cross_entropy(form(cubes, ebv), labels).backward()
     gradients = aligned.unpack({name: parameter.grad for name, parameter in aligned.named_parameters()})

@@ -5,9 +5,9 @@ import torch
 
 from sdss_photoz.config import Training
 from sdss_photoz.networks import build, names, variant
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.fast.ceiling import flop_per_galaxy, matmul_ceiling
 from sdss_photoz.training.resources import COSTS
-from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import Trainer
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.fixtures.quick_training import task
 from tests.fixtures.synthetic_galaxies import NarrowNetwork, draw_population, render
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from training_galaxies import classes  # of benchmarks/, on pytest's path
 
 from sdss_photoz.config import Training
 from sdss_photoz.device import cpu_threads
@@ -24,7 +26,6 @@ from sdss_photoz.training.data.examples import gather
 from sdss_photoz.training.data.residence import Pinned
 from sdss_photoz.training.fast import aligned, cuda_graph
 from sdss_photoz.training.fast.cuda_graph import CapturedStep, Compiler, CudaGraph, cache_kernels
-from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.step import Trainer, train_step
 
 CPU = torch.device("cpu")
@@ -77,7 +78,7 @@ def galaxies():
     for count, seed in ((48, 1), (12, 2)):
         population = draw_population(count, seed)
         table = pd.DataFrame({"object_id": np.arange(count), "z_spec": population["z"], "ebv": population["ebv"]})
-        parts.append(gather(table, iter([render(population, seed).numpy()]), 180, "asinh", CPU))
+        parts.append(gather(table, iter([render(population, seed).numpy()]), *task()[1:], CPU))
     return parts
 
 
@@ -145,12 +146,12 @@ def test_the_aligned_forms_step_is_replayed_bit_for_bit(dtype, recipe):
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
 
     def steps(graph):
-        trainer = Trainer(copy.deepcopy(narrow_network), settings, Classes(), 8, dtype)
+        trainer = Trainer(copy.deepcopy(narrow_network), settings, classes(settings), 8, dtype)
         step = CapturedStep(lambda *batch: train_step(trainer, batch), graph, Compiler(False), "test")
         generator = torch.Generator().manual_seed(1)
         for _ in range(8):
             cubes = torch.randn(6, 16, 16, 5, generator=generator)
-            step(CPU, cubes, torch.rand(6, generator=generator), torch.randint(0, 7, (6,), generator=generator))
+            step(CPU, cubes, torch.rand(6, 1, generator=generator), torch.randint(0, 7, (6,), generator=generator))
         return trainer.tensors()
 
     tape = Tape()
@@ -223,8 +224,10 @@ def test_reading_a_batch_and_its_loss_compile_whole_and_give_the_same_losses(gal
     losses = []
     for compiler in (Compiler(False), Compiler(True)):
         settings = SETTINGS.model_copy(update={"bins": 7, "label_width": 0.03, "crps_weight": 1.0})
-        trainer = Trainer(copy.deepcopy(narrow_network), settings, Classes(), 4, torch.bfloat16, compiler=compiler)
-        read = compiler(partial(train.read, bands=trainer.bands, dtype=trainer.cube_dtype))
+        trainer = Trainer(
+            copy.deepcopy(narrow_network), settings, classes(settings), 4, torch.bfloat16, compiler=compiler
+        )
+        read = compiler(partial(train.read, channels=trainer.channels, dtype=trainer.image_dtype))
         index = torch.stack([torch.arange(6), torch.arange(6)])
         found = []
         for _ in range(4):
