@@ -1,6 +1,7 @@
-"""Scores of photometric redshifts, and their errors by bootstrap over cells of the sky."""
+"""Scores of photometric redshifts; and errors of any scores, by bootstrap over cells of the sky."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -105,6 +106,7 @@ def compare(
     pairs: Iterable[tuple[str, str]] = (),
     repeat: np.ndarray | None = None,
     outlier: float = OUTLIER,
+    score: Callable[..., dict[str, float]] | None = None,
     resamples: int = 300,
     seed: int = 0,
 ) -> dict:
@@ -114,6 +116,7 @@ def compare(
     ----------
     methods : mapping of name to mapping
         Each method's ``dz`` and, where it has distributions, ``crps``: ndarray (galaxy,), the same galaxies in all.
+        With `score` its arguments by name.
     cells : ndarray (galaxy,)
         Sky cell of each galaxy, numbered from 0.
     pairs : iterable of (name, name)
@@ -123,30 +126,32 @@ def compare(
         that was predicted twice does not count as two.
     outlier, resamples, seed
         As in `scores` and `bootstrap`.
+    score : callable, optional
+        Takes the arrays of one method, by name, and returns its scores: `values.scores`, `yes_no.scores`. Default:
+        `scores`, with `outlier`.
 
     Returns
     -------
     dict
         ``scores``: {method: {score: {"value", "error"}}}; ``differences``: {"a - b": {score: {"value", "error"}}}.
-        An error is the standard deviation over resamples; None where the galaxies lie in a single cell.
+        An error is the standard deviation over resamples, without those in which the score is not defined (NaN); None
+        where the galaxies lie in a single cell. A value that is not defined is None.
     """
     pairs = list(pairs)
     repeat = np.zeros(len(cells), dtype=np.int64) if repeat is None else np.asarray(repeat)
     repeats = np.unique(repeat)
+    score = partial(scores, outlier=outlier) if score is None else score
 
     def all_scores(rows):
         found = {}
         parts = [rows] if len(repeats) == 1 else [rows[repeat[rows] == number] for number in repeats]
         for name, method in methods.items():
-            crps = method.get("crps")
-            each = [
-                scores(method["dz"][part], None if crps is None else crps[part], outlier) for part in parts if len(part)
-            ]
+            each = [score(**{key: values[part] for key, values in method.items()}) for part in parts if len(part)]
             for key in each[0]:
                 found[name, key] = float(np.mean([one[key] for one in each]))
         for a, b in pairs:
-            for key in SCORES:
-                if (a, key) in found and (b, key) in found:
+            for key in [key for name, key in found if name == a]:
+                if (b, key) in found:
                     found[f"{a} - {b}", key] = found[a, key] - found[b, key]
         return found
 
@@ -155,7 +160,14 @@ def compare(
     resampled = bootstrap(all_scores, cells, resamples, seed) if several else {}
     result: dict = {"scores": {}, "differences": {}}
     for (name, key), value in values.items():
-        error = float(np.std(resampled[name, key], ddof=1)) if several else None
+        error = _deviation(resampled[name, key]) if several and not np.isnan(value) else None
+        value = None if np.isnan(value) else value
         group = result["scores" if name in methods else "differences"]
         group.setdefault(name, {})[key] = {"value": value, "error": error}
     return result
+
+
+def _deviation(values: np.ndarray) -> float | None:
+    """Standard deviation of numbers without those that are NaN; None of fewer than two."""
+    values = values[~np.isnan(values)]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
