@@ -269,6 +269,20 @@ MUTATIONS = [
         "np.bincount(random.integers(len(rows), size=len(rows)), minlength=len(rows))",
         ("tests/scores/test_metrics.py",),
     ),
+    Mutation(
+        "residuals of values are divided by 1 + true",
+        f"{PACKAGE}/evaluation/kinds.py",
+        '{"residual": predicted - true}',
+        '{"residual": (predicted - true) / (1 + true)}',
+        ("tests/evaluation/test_kinds.py",),
+    ),
+    Mutation(
+        "ties count wholly in the area under the ROC curve",
+        f"{PACKAGE}/scores/yes_no.py",
+        "rankdata(probability)[yes]",
+        'rankdata(probability, "max")[yes]',
+        ("tests/scores/test_yes_no.py",),
+    ),
     # report
     Mutation(
         "PIT bands are ten times too wide",

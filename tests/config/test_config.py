@@ -207,6 +207,14 @@ def test_a_target_of_other_bins_or_range_is_that_of_the_trial_and_two_that_diffe
         config.check({**values, "training": {"bins": 90}})
 
 
+def test_a_negative_control_that_predicts_no_redshift_is_refused():
+    trials = {"a": {"control": "shuffled_labels", "target": {"column": "model_mag_r", "low": 10, "high": 22}}}
+    with pytest.raises(UserError, match=r"trials\.a\.control is 'shuffled_labels', but the trial predicts model_mag_r"):
+        config.check({"trials": trials})
+    trials["a"]["target"]["kind"] = "redshift"
+    config.check({"trials": trials})
+
+
 @pytest.mark.parametrize(
     ("inputs", "found"),
     [

@@ -57,7 +57,12 @@ class Config(Block):
     def _trials_are_possible(self):
         for name, trial in self.trials.items():
             network = self.trial_training(name).network
-            inputs, _ = self.trial_inputs(name), self.trial_target(name)
+            inputs, target = self.trial_inputs(name), self.trial_target(name)
+            if trial.control != "none" and target.kind != "redshift":
+                raise UserError(
+                    f"trials.{name}.control is {trial.control!r}, but the trial predicts {target.column}, and only "
+                    "redshifts are compared with negative controls: leave it out, or set target.kind to redshift."
+                )
             inputs.check_within(self.cubes.grid, f"trial {name}")
             grid = inputs.image_grid(self.cubes.grid)
             if grid.size < (least := LEAST_SIZE.get(network, 1)):

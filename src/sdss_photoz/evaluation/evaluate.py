@@ -1,4 +1,4 @@
-"""Photometric redshifts, distributions and scores of one trial."""
+"""Predictions, distributions and scores of one trial."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -14,23 +14,14 @@ from sdss_photoz.config import Evaluation
 from sdss_photoz.cubes.quality import bands_of
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation.controls import control_scores
+from sdss_photoz.evaluation.kinds import KINDS, Kind
+from sdss_photoz.evaluation.score_table import score_table
 from sdss_photoz.files import whole, write_json, write_parquet
 from sdss_photoz.methods import METHODS
-from sdss_photoz.scores import metrics, pdfs
-from sdss_photoz.scores.residuals import residuals
+from sdss_photoz.scores import pdfs
 from sdss_photoz.targets.label import Label
 
 BLOCK = 16_384  # galaxies whose distributions are integrated at a time
-REDSHIFT_COLUMNS = {  # name in metrics.json: column of photoz.parquet
-    "network": "z_phot",
-    "local_linear": "z_phot_local_linear",
-    "archive": "z_phot_archive",
-    "mean": "z_phot_mean",
-    "regressed": "z_phot_regressed",
-    "forest": "z_phot_forest",
-}
-SCORED_BY_FOLD = ("network", "local_linear")
-OTHER_PAIRS = (("network", "archive"), ("regressed", "network"))  # besides those with local-linear regression
 
 
 def evaluate(
@@ -50,12 +41,12 @@ def evaluate(
     control: str = "none",
     fields: Path | None = None,
 ) -> None:
-    """Write a trial's redshifts, its distributions and its scores.
+    """Write a trial's predictions, its distributions and its scores.
 
     All methods are trained and scored on the same galaxies, those with a frame in each band that is read. The others
-    are predicted, flagged (``has_frames`` False) and counted, and enter no score. The networks' predictions are read;
-    the estimators of `sdss_photoz.methods` are trained here, on the galaxies with the roles train and validation, for
-    they have no epoch to choose.
+    are predicted, flagged (``has_frames`` False) and counted, and enter no score; so are those without a true value.
+    The networks' predictions are read; the estimators of `sdss_photoz.methods` are trained here, on the galaxies with
+    the roles train and validation, for they have no epoch to choose.
 
     Parameters
     ----------
@@ -79,7 +70,8 @@ def evaluate(
     bands : sequence of str
         Bands that the networks read; default: all of the cubes.
     control : {"none", "target_removed", "shuffled_labels"}
-        Kind of negative control that the trial's networks are; they are then compared with the prior.
+        Kind of negative control that the trial's networks are; they are then compared with the prior. Redshifts alone
+        are compared with controls.
     fields : Path, optional
         ``archive/fields.parquet``, for the forest.
 
@@ -89,12 +81,14 @@ def evaluate(
         Where tables hold different galaxies, one cannot be read, or no galaxy can be scored.
     """
     sample = _galaxies_with_coverage(galaxies, quality, bands)
-    sample["label"] = label.read(sample)
+    kind, sample["label"] = KINDS[label.kind], label.read(sample)
     roles = pd.read_parquet(folds).set_index("object_id")
     unknown = roles.index.difference(sample.index)
     if len(unknown):
         raise UserError(f"{folds} holds object {unknown[0]}, which {galaxies} does not: make the folds again.")
     control_method = "network" if control != "none" else "forest" if settings.controls else None
+    if label.kind != "redshift":
+        control_method = None
     methods = {name: METHODS[name] for name in _methods(control_method)}
     features = {name: method.features(sample, quality, fields) for name, method in methods.items()}
     tables, distributions = [], []
@@ -102,110 +96,30 @@ def evaluate(
         role = roles[f"role_{index}"].reindex(sample.index)
         test = sample.index[role == "test"]
         members = _read_members(path, test, label.grid)
-        table, mean = _predictions(sample.loc[test], members, label.grid)
-        if (regressed := _read_regressed(path)) is not None:
-            table["z_phot_regressed"] = regressed.loc[test].to_numpy()
+        table, mean = _predictions(sample.loc[test], members, label.grid, kind)
+        if kind.name != "yes_no" and (regressed := _read_regressed(path)) is not None:
+            table[kind.column("regressed")] = regressed.loc[test].to_numpy()
         table.insert(4, "fold", index % fold_count)
         table.insert(5, "repeat", index // fold_count)
-        train = (role.isin(["train", "validation"]) & sample["has_frames"]).to_numpy()
+        train = (role.isin(["train", "validation"]) & sample["has_frames"] & sample["label"].notna()).to_numpy()
         train_z = sample["label"].to_numpy()[train]
         rows = sample.index.get_indexer(test)
         for name, method in methods.items():
             known = features[name]
-            table = table.assign(**method.estimate(known[train], train_z, known[rows], settings))
+            table = table.assign(**_named(method.estimate(known[train], train_z, known[rows], settings), kind))
         tables.append(table)
         distributions.append(mean)
     result = pd.concat(tables, ignore_index=True)
-    result["z_phot_mean"] = (result["z_phot"] + result["z_phot_local_linear"]) / 2
+    if kind.name == "redshift":
+        result["z_phot_mean"] = (result["z_phot"] + result["z_phot_local_linear"]) / 2
     write_parquet(photoz, result)
-    _write_ensemble(ensemble, np.concatenate(distributions), label.grid, result)
-    found = {"trial": trial, **score_table(result, settings)}
+    _write_ensemble(ensemble, np.concatenate(distributions), label.grid, result, kind)
+    found = {"trial": trial, **score_table(result, settings, kind)}
+    if kind.name != "redshift":
+        found |= {"kind": label.kind, "column": label.column}
     if control_method is not None:
-        scored = result[result["has_frames"]]
-        found["controls"] = control_scores(scored, REDSHIFT_COLUMNS[control_method], settings)
+        found["controls"] = control_scores(kind.scored(result), kind.column(control_method), settings)
     write_json(scores, found)
-
-
-def score_table(photoz: pd.DataFrame, settings: Evaluation) -> dict:
-    """Scores of a trial's table, with errors, differences, and the scatter over folds and members.
-
-    Parameters
-    ----------
-    photoz : DataFrame
-        As `evaluate` writes it.
-    settings : config.Evaluation
-
-    Returns
-    -------
-    dict
-        ``galaxies`` (counts), ``bootstrap``, ``headline`` (all scored galaxies: network, local_linear, the mean of the
-        two, and the regressed point estimate where there is one), ``with_archive`` (the scored galaxies that have a
-        redshift in the archive, all methods; None where there are fewer than two), ``folds`` and ``members`` (each
-        one's scores) and ``scatter`` (their standard deviations over folds and over members).
-    """
-    scored = photoz[photoz["has_frames"]].reset_index(drop=True)
-    if scored.empty:
-        raise UserError("no test galaxy has a frame in each band of the cubes, so there is nothing to score.")
-    cells = metrics.sky_cells(scored["ra"], scored["dec"], settings.bootstrap_nside)
-    known = scored["z_phot_archive"].notna()
-    headline = ["network", "local_linear", "mean"] + ["regressed"] * ("z_phot_regressed" in scored)
-    members = sorted(int(name.rsplit("_", 1)[1]) for name in scored if name.startswith("z_phot_member_"))
-
-    def compared(rows, methods):
-        pairs = [(name, "local_linear") for name in ("network", "mean") if name in methods]
-        pairs += [(name, other) for name, other in OTHER_PAIRS if {name, other} <= set(methods)]
-        table = scored[rows]
-        comparison = metrics.compare(
-            {name: _residuals(table, name) for name in methods},
-            np.unique(cells[rows], return_inverse=True)[1],
-            pairs=pairs,
-            repeat=table["repeat"].to_numpy(),
-            outlier=settings.outlier,
-            resamples=settings.bootstrap,
-            seed=settings.seed,
-        )
-        return {"galaxies": int(table["object_id"].nunique()), **comparison}
-
-    by_fold = [
-        {
-            "fold": int(fold),
-            "repeat": int(repeat),
-            "galaxies": len(table),
-            **{name: _scores(table, name, settings) for name in SCORED_BY_FOLD},
-        }
-        for (repeat, fold), table in scored.groupby(["repeat", "fold"])
-    ]
-    repeats = [table for _, table in scored.groupby("repeat")]
-    by_member = [
-        {"member": member, **_mean([_scores(table, f"member_{member}", settings) for table in repeats])}
-        for member in members
-    ]
-    each = photoz.drop_duplicates("object_id")
-    return {
-        "galaxies": {
-            "predicted": len(each),
-            "scored": int(each["has_frames"].sum()),
-            "complete": int(each["complete"].sum()),
-            "partial": int((each["has_frames"] & ~each["complete"]).sum()),
-            "without_frame": int((~each["has_frames"]).sum()),
-            "with_archive": int((each["has_frames"] & each["z_phot_archive"].notna()).sum()),
-            "features_missing": int(each["features_missing"].sum()),
-        },
-        "bootstrap": {
-            "resamples": settings.bootstrap,
-            "nside": settings.bootstrap_nside,
-            "cells": int(cells.max()) + 1,
-        },
-        "outlier": settings.outlier,
-        "headline": compared(np.ones(len(scored), dtype=bool), headline),
-        "with_archive": compared(known.to_numpy(), ["network", "local_linear", "archive"]) if known.sum() > 1 else None,
-        "folds": by_fold,
-        "members": by_member,
-        "scatter": {
-            "folds": {name: _scatter([fold[name] for fold in by_fold]) for name in SCORED_BY_FOLD},
-            "members": _scatter(by_member),
-        },
-    }
 
 
 def _methods(control_method):
@@ -248,7 +162,7 @@ def _reading(path):
 
 
 def _read_members(path, test, grid):
-    """Member numbers and their distributions for the test galaxies: {member: (galaxy, bin) float32}."""
+    """Each member's distributions (galaxy, bin) float32 of the test galaxies, and own points (galaxy,) or None."""
     with _reading(path):
         table = pq.read_table(path)
     bins = table.schema.field("pdf").type.list_size
@@ -260,6 +174,7 @@ def _read_members(path, test, grid):
     values = table["pdf"].combine_chunks()
     values = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, bins)
     objects, member = (table[name].to_numpy() for name in ("object_id", "member"))
+    points = table["point"].to_numpy() if "point" in table.schema.names else None
     found = {}
     for number in np.unique(member):
         rows = np.flatnonzero(member == number)
@@ -269,7 +184,7 @@ def _read_members(path, test, grid):
                 f"{path} holds {len(rows)} distributions of member {number}, but should hold one for each of the "
                 f"fold's {len(test)} test galaxies: predict the fold again."
             )
-        found[int(number)] = values[rows[order]]
+        found[int(number)] = values[rows[order]], None if points is None else points[rows[order]]
     if not found:
         raise UserError(f"{path} holds no distributions, though its fold has {len(test)} test galaxies.")
     return found
@@ -284,23 +199,54 @@ def _read_regressed(path):
     )
 
 
-def _predictions(galaxies, members, grid):
-    """Redshifts and scores of the ensemble and its members for the galaxies of one fold; the averaged distributions."""
-    z_spec, pit, crps = galaxies["label"].to_numpy(), partial(pdfs.pit, grid=grid), partial(pdfs.crps, grid=grid)
-    mean = pdfs.average(list(members.values()))
+def _predictions(galaxies, members, grid, kind: Kind):
+    """Predictions and scores of the ensemble and its members for the galaxies of one fold; the averaged distributions.
+
+    `members`: each one's distributions, and its points or None.
+    """
+    true, redshifts = galaxies["label"].to_numpy(), kind.name == "redshift"
+    mean = pdfs.average([pdf for pdf, _ in members.values()])
     table = galaxies.reset_index()[["object_id", "ra", "dec", "z_spec", "complete", "has_frames"]].copy()
-    table["z_phot"] = pdfs.point_estimate(mean, grid=grid)
-    table["pit"] = _in_blocks(pit, mean, z_spec)
-    table["crps"] = _in_blocks(crps, mean, z_spec)
-    table["width_68"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.68, grid), mean)
-    table["width_90"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.90, grid), mean)
-    for member, pdf in members.items():
-        table[f"z_phot_member_{member}"] = pdfs.point_estimate(pdf, grid=grid)
-        table[f"pit_member_{member}"] = _in_blocks(pit, pdf, z_spec)
-        table[f"crps_member_{member}"] = _in_blocks(crps, pdf, z_spec)
-    archive = galaxies["z_archive"].to_numpy(np.float64) if "z_archive" in galaxies else np.nan
-    table["z_phot_archive"] = archive
+    if redshifts:
+        table["z_spec"] = true
+    else:
+        table.insert(3, kind.true, true)
+    points = [points for _, points in members.values()]
+    own = all(one is not None for one in points)
+    table[kind.point] = np.mean(points, axis=0) if own else pdfs.point_estimate(mean, grid=grid)
+    if kind.name != "yes_no":
+        table["pit"], table["crps"] = _of_known(mean, true, grid)
+        table["width_68"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.68, grid), mean)
+        table["width_90"] = _in_blocks(lambda pdf: pdfs.width(pdf, 0.90, grid), mean)
+    for member, (pdf, points) in members.items():
+        name = f"member_{member}"
+        table[kind.column(name)] = pdfs.point_estimate(pdf, grid=grid) if points is None else points
+        if kind.name != "yes_no":
+            table[f"pit_{name}"], table[f"crps_{name}"] = _of_known(pdf, true, grid)
+    if redshifts:
+        archive = galaxies["z_archive"].to_numpy(np.float64) if "z_archive" in galaxies else np.nan
+        table["z_phot_archive"] = archive
     return table, mean
+
+
+def _of_known(pdf, true, grid):
+    """PIT and CRPS (galaxy,), NaN where the true value is."""
+    known = np.isfinite(true)
+    found = np.full((2, len(true)), np.nan)
+    for values, score in zip(found, (pdfs.pit, pdfs.crps), strict=True):
+        values[known] = _in_blocks(partial(score, grid=grid), pdf[known], true[known])
+    return found
+
+
+def _named(estimates, kind):
+    """Estimates of a method, under the names of this kind of target; probabilities within 0 to 1."""
+    found = {}
+    for name, values in estimates.items():
+        if name.startswith("z_phot"):
+            name = f"{kind.point}{name.removeprefix('z_phot')}"
+            values = values.clip(0, 1) if kind.name == "yes_no" else values
+        found[name] = values
+    return found
 
 
 def _in_blocks(function, pdf, *others):
@@ -309,12 +255,12 @@ def _in_blocks(function, pdf, *others):
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _write_ensemble(path, distributions, grid, table):
+def _write_ensemble(path, distributions, grid, table, kind):
     """Write the averaged distributions as a qp ensemble of histograms."""
     ensemble = qp.Ensemble(
         qp.hist,
         data={"bins": grid.edges(), "pdfs": distributions},
-        ancil={name: table[name].to_numpy() for name in ("object_id", "fold", "repeat", "z_spec", "z_phot")},
+        ancil={name: table[name].to_numpy() for name in ("object_id", "fold", "repeat", kind.true, kind.point)},
     )
     with whole(path) as part:
         named = part.with_name(f"{part.name}.hdf5")  # qp reads the format from the name
@@ -323,28 +269,3 @@ def _write_ensemble(path, distributions, grid, table):
             named.replace(part)
         finally:
             named.unlink(missing_ok=True)
-
-
-def _residuals(table, method):
-    """Residuals, and CRPS where the method has distributions."""
-    column = REDSHIFT_COLUMNS.get(method, f"z_phot_{method}")
-    crps = {"network": "crps"}.get(method, f"crps_{method}")
-    found = {"dz": residuals(table[column], table["z_spec"])}
-    if crps in table:
-        found["crps"] = table[crps].to_numpy()
-    return found
-
-
-def _scores(table, method, settings):
-    return metrics.scores(**_residuals(table, method), outlier=settings.outlier)
-
-
-def _mean(each):
-    """Mean of each score over repeats, as in the headline, so that a galaxy predicted twice counts once."""
-    return {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-
-
-def _scatter(each):
-    """Standard deviation of each score over folds or members; None for a single one."""
-    keys = [key for key in metrics.SCORES if each and key in each[0]]
-    return {key: float(np.std([one[key] for one in each], ddof=1)) if len(each) > 1 else None for key in keys}

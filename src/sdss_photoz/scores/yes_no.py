@@ -64,8 +64,8 @@ def thresholds(probability: ArrayLike, yes: ArrayLike) -> pd.DataFrame:
     -------
     DataFrame
         From the highest threshold to the lowest, the first row (an infinite one) selecting nothing: threshold;
-        selected, galaxies with at least that probability; completeness, the fraction of all yes that is selected (the true
-        positive rate); purity, the fraction of yes among the selected, NaN where there are none;
+        selected, galaxies with at least that probability; completeness, the fraction of all yes that is selected (the
+        true positive rate); purity, the fraction of yes among the selected, NaN where there are none;
         false_positive_rate, the fraction of all no that is selected.
     """
     probability, yes = np.asarray(probability, dtype=np.float64), np.asarray(yes, dtype=bool)
