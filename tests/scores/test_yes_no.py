@@ -1,6 +1,7 @@
 """Scores of probabilities of yes and no."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, precision_score, recall_score, roc_auc_score, roc_curve
@@ -29,7 +30,7 @@ def test_scores_are_those_of_scikit_learn(galaxies):
 
 def test_curve_is_that_of_scikit_learn_and_its_area_is_the_score(galaxies):
     probability, yes = galaxies
-    found = yes_no.thresholds(probability, yes)
+    found = yes_no.selection(probability, yes)
     false_positive, true_positive, threshold = roc_curve(yes, probability, drop_intermediate=False)
     assert found["false_positive_rate"].to_numpy() == pytest.approx(false_positive)
     assert found["completeness"].to_numpy() == pytest.approx(true_positive)
@@ -40,8 +41,10 @@ def test_curve_is_that_of_scikit_learn_and_its_area_is_the_score(galaxies):
 
 def test_completeness_and_purity_at_each_threshold_are_scikit_learns(galaxies):
     probability, yes = galaxies
-    table = yes_no.thresholds(probability, yes).iloc[1:]
-    for row in table.iloc[:: len(table) // 7].itertuples():
+    table = yes_no.selection(probability, yes).iloc[1:]
+    given = yes_no.selection(probability, yes, [0.0, 0.333, 1.1])
+    assert given["selected"].tolist() == [3000, np.sum(probability >= 0.333), 0]
+    for row in pd.concat([table.iloc[:: len(table) // 7], given[:2]]).itertuples():
         taken = probability >= row.threshold
         assert row.selected == taken.sum()
         assert row.completeness == pytest.approx(recall_score(yes, taken))

@@ -12,7 +12,7 @@ from sdss_photoz import files
 from sdss_photoz.config import Config
 from sdss_photoz.evaluation.floor import Floor
 from sdss_photoz.report.section import Content, Run, Trial, TrialFiles
-from sdss_photoz.report.sections import OF_RUN, OF_TRIAL
+from sdss_photoz.report.sections import OF_RUN, OF_TRIALS
 from sdss_photoz.report.sections.cubes import read_quality
 from sdss_photoz.report.style import png_data, save
 
@@ -66,7 +66,10 @@ def write_report(
         galaxies=pd.read_parquet(galaxies),
         counts=pd.read_csv(counts),
         store=store,
-        trials={name: Trial(name, paths, config, floor) for name, paths in trials.items()},
+        trials={
+            name: Trial(name, paths, config, floor if config.trial_target(name).column == "z_spec" else None)
+            for name, paths in trials.items()
+        },
         published=None if published is None else pd.read_csv(published),
         quality=read_quality(quality) if quality else None,
         context=context,
@@ -88,7 +91,7 @@ def write_report(
 def _chapters(run: Run, environment: Environment, tables: Path, figures: Path) -> Iterator[tuple[Markup, list[Markup]]]:
     """Heading and HTML fragments of each chapter that has any; tables and figures are written on the way."""
     chapters = [
-        (Markup("Trial <code>{}</code>").format(trial.name), OF_TRIAL, trial)
+        (Markup("Trial <code>{}</code>").format(trial.name), OF_TRIALS[trial.kind.name], trial)
         for trial in run.trials.values()
         if trial.control == "none"
     ]

@@ -6,14 +6,32 @@ SCORES = {  # score: heading, factor, digits, unit
     "outliers": ("outliers", 100, 2, " %"),
     "crps": ("CRPS", 1, 5, ""),
 }
+OTHER_SCORES = {  # kind of target: its scores
+    "value": {
+        "sigma_mad": ("σ<sub>MAD</sub>", 1, 4, ""),
+        "rmse": ("RMSE", 1, 4, ""),
+        "bias": ("bias", 1, 4, ""),
+        "median": ("median", 1, 4, ""),
+        "outliers": ("outliers", 100, 2, " %"),
+        "crps": ("CRPS", 1, 4, ""),
+    },
+    "yes_no": {
+        "auc": ("AUC", 1, 4, ""),
+        "completeness": ("completeness", 100, 1, " %"),
+        "purity": ("purity", 100, 1, " %"),
+        "brier": ("Brier score", 1, 4, ""),
+    },
+}
 
 
-def number(score: str, value: float | None, error: float | None = None, signed: bool = False) -> str:
+def number(
+    score: str, value: float | None, error: float | None = None, signed: bool = False, formats: dict = SCORES
+) -> str:
     """A score as text, with its error where it has one."""
     if value is None:
         return "–"
-    _, factor, digits, unit = SCORES[score]
-    sign = "+" if signed or score == "bias" else ""
+    _, factor, digits, unit = formats[score]
+    sign = "+" if signed or score in ("bias", "median") else ""
     text = f"{value * factor:{sign}.{digits}f}".replace("-", "−")
     return text + (f" ± {error * factor:.{digits}f}" if error is not None else "") + unit
 

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from sdss_photoz.config import Config, Training
+from sdss_photoz.config import Config, Target, Training
 from sdss_photoz.evaluation.floor import Floor
 from sdss_photoz.evaluation.gap import calibration, gap_closed
+from sdss_photoz.evaluation.kinds import KINDS, Kind
 from sdss_photoz.surveys import PixelGrid
 
 
@@ -51,6 +53,16 @@ class Trial:
         return self.config.trial_training(self.name)
 
     @property
+    def target(self) -> Target:
+        """What the trial predicts."""
+        return self.config.trial_target(self.name)
+
+    @property
+    def kind(self) -> Kind:
+        """How that is named and scored."""
+        return KINDS[self.target.kind]
+
+    @property
     def control(self) -> str:
         """``none``, or the kind of negative control that the trial's networks are."""
         return self.config.trials[self.name].control
@@ -62,8 +74,8 @@ class Trial:
 
     @cached_property
     def scored(self) -> pd.DataFrame:
-        """Rows of `photoz` that enter scores: galaxies with a frame in every band."""
-        return self.photoz[self.photoz["has_frames"]]
+        """Rows of `photoz` that enter scores: galaxies with a frame in every band, and a true value."""
+        return self.kind.scored(self.photoz)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -98,6 +110,21 @@ class Run:
     def grid(self) -> PixelGrid:
         """Pixels and bands of the cubes."""
         return self.config.cubes.grid
+
+    @property
+    def predicted(self) -> Markup:
+        """What the trials predict, in words."""
+        targets = [trial.target for trial in self.trials.values()]
+        others = dict.fromkeys(target.column for target in targets if target.kind != "redshift")
+        words = [Markup("photometric redshifts")] if len(others) == 0 or self.predicts_redshifts else []
+        if others:
+            words.append(Markup("predictions of ") + Markup(", ").join(map(Markup("<code>{}</code>").format, others)))
+        return Markup(" and ").join(words)
+
+    @property
+    def predicts_redshifts(self) -> bool:
+        """Whether a trial predicts redshifts."""
+        return any(trial.target.kind == "redshift" for trial in self.trials.values())
 
     @property
     def wide(self) -> str:

@@ -52,32 +52,34 @@ def auc(probability: ArrayLike, yes: ArrayLike) -> float:
     return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def thresholds(probability: ArrayLike, yes: ArrayLike) -> pd.DataFrame:
-    """What a selection of all galaxies from some probability on holds, at each probability that occurs.
+def selection(probability: ArrayLike, yes: ArrayLike, thresholds: ArrayLike | None = None) -> pd.DataFrame:
+    """What a selection of all galaxies from some probability on holds.
 
     Parameters
     ----------
     probability : array_like (galaxy,)
     yes : array_like (galaxy,), bool
+    thresholds : array_like, optional
+        Default: infinity, which selects nothing, and each probability that occurs, from the highest to the lowest.
 
     Returns
     -------
     DataFrame
-        From the highest threshold to the lowest, the first row (an infinite one) selecting nothing: threshold;
-        selected, galaxies with at least that probability; completeness, the fraction of all yes that is selected (the
-        true positive rate); purity, the fraction of yes among the selected, NaN where there are none;
-        false_positive_rate, the fraction of all no that is selected.
+        A row for each threshold: threshold; selected, galaxies with at least that probability; completeness, the
+        fraction of all yes that is selected (the true positive rate); purity, the fraction of yes among the selected;
+        false_positive_rate, the fraction of all no that is selected. What is not defined is NaN.
     """
     probability, yes = np.asarray(probability, dtype=np.float64), np.asarray(yes, dtype=bool)
-    order = np.argsort(-probability, kind="stable")
-    falling = probability[order]
-    last = np.flatnonzero(np.append(np.diff(falling) != 0, True)) if len(falling) else np.empty(0, int)
-    right = np.append(0, np.cumsum(yes[order])[last])
-    selected = np.append(0, last + 1)
+    if thresholds is None:
+        thresholds = np.append(np.inf, np.unique(probability)[::-1])
+    thresholds = np.asarray(thresholds, dtype=np.float64)
+    order = np.argsort(probability, kind="stable")
+    selected = len(order) - np.searchsorted(probability[order], thresholds, side="left")
+    right = np.append(0, np.cumsum(yes[order][::-1]))[selected]
     with np.errstate(invalid="ignore", divide="ignore"):
         return pd.DataFrame(
             {
-                "threshold": np.append(np.inf, falling[last]),
+                "threshold": thresholds,
                 "selected": selected,
                 "completeness": right / yes.sum(),
                 "purity": right / selected,

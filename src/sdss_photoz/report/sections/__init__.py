@@ -4,6 +4,7 @@ To add one, write a module as `report.section` describes it and name it here.
 """
 
 from sdss_photoz.report.sections import (
+    completeness_purity,
     contact_sheet,
     context,
     controls,
@@ -11,17 +12,26 @@ from sdss_photoz.report.sections import (
     cubes,
     examples,
     headline,
+    other_scores,
     pit,
     provenance,
     published,
     redshifts,
+    reliability,
     residuals,
+    roc,
     scores,
     sky,
     training,
+    true_predicted,
+    value_residuals,
 )
 
-OF_TRIAL = (headline, redshifts, residuals, pit, examples, training)  # of each trial but negative controls
+OF_TRIALS = {  # kind of target: sections of each such trial, but negative controls
+    "redshift": (headline, redshifts, residuals, pit, examples, training),
+    "value": (other_scores, true_predicted, value_residuals, pit, training),
+    "yes_no": (other_scores, roc, completeness_purity, reliability, training),
+}
 OF_RUN = {  # heading: sections
     "Negative controls": (controls,),
     "Sample": (counts, published, sky),

@@ -36,8 +36,9 @@ reach that see galaxies and redshifts.{% endcall %}"""
 
 def content(run: Run) -> Content | None:
     """Negative controls beside the prior; None without any."""
-    found = {name: trial.metrics for name, trial in run.trials.items()}
-    kinds = {name: trial.control for name, trial in run.trials.items()}
+    trials = {name: trial for name, trial in run.trials.items() if trial.kind.name == "redshift"}
+    found = {name: trial.metrics for name, trial in trials.items()}
+    kinds = {name: trial.control for name, trial in trials.items()}
     table = control_table(found, kinds)
     if table.empty:
         return None

@@ -63,53 +63,63 @@ def content(run: Run, trial: Trial) -> Content:
     )
 
 
-def verdict(comparison: dict, other: str) -> Markup:
-    """One sentence that compares the network's sigma_MAD with that of another method (`other`)."""
+def verdict(
+    comparison: dict, other: str, score: str = "sigma_mad", formats: dict = SCORES, higher: bool = False
+) -> Markup:
+    """One sentence that compares a score of the network, by default sigma_MAD, with that of another method (`other`).
+
+    `higher`: whether a higher score is the better one.
+    """
     each = comparison["scores"]
-    network, second = (number("sigma_mad", *score_of(each[name], "sigma_mad")) for name in ("network", other))
-    difference = comparison["differences"][f"network - {other}"]["sigma_mad"]
+    network, second = (number(score, *score_of(each[name], score), formats=formats) for name in ("network", other))
+    difference = comparison["differences"][f"network - {other}"][score]
     value, error = difference["value"], difference["error"]
-    if error is None:
+    if value is None:
+        finding = "the score is not defined without galaxies of both kinds"
+    elif error is None:
         finding = "the galaxies lie in a single sky cell, so the difference has no error"
     elif abs(value) < 2 * error:
         finding = "the two cannot be told apart"
     else:
-        finding = f"the network is {'better' if value < 0 else 'worse'}"
+        finding = f"the network is {'better' if (value < 0) != higher else 'worse'}"
     return Markup(
-        f"{SCORES['sigma_mad'][0]} of the network is {network}, that of {LABELS[other]} on the same "
+        f"{formats[score][0]} of the network is {network}, that of {LABELS[other]} on the same "
         f"{comparison['galaxies']:,} galaxies {second}; the paired difference is "
-        f"{number('sigma_mad', value, error, signed=True)}: {finding}."
+        f"{number(score, value, error, signed=True, formats=formats)}: {finding}."
     )
 
 
-def score_rows(comparison: dict) -> list[list[str]]:
+def score_rows(comparison: dict, formats: dict = SCORES) -> list[list[str]]:
     """Rows (method, score, ...) of one comparison in metrics.json, then its differences."""
     methods = [method for method in LABELS if method in comparison["scores"]]
-    rows = [
-        [LABELS[method], *(number(score, *score_of(comparison["scores"][method], score)) for score in SCORES)]
-        for method in methods
-    ]
+
+    def texts(found, signed=False):
+        return [number(score, *score_of(found, score), signed=signed, formats=formats) for score in formats]
+
+    rows = [[LABELS[method], *texts(comparison["scores"][method])] for method in methods]
     pairs = [tuple(pair.split(" - ")) for pair in comparison["differences"]]
     for first, second in sorted(pairs, key=lambda pair: [list(LABELS).index(name) for name in pair]):
-        found = comparison["differences"][f"{first} - {second}"]
         label = f"{SHORT[first]} − {SHORT[second]}"
-        rows.append([label, *(number(score, *score_of(found, score), signed=True) for score in SCORES)])
+        rows.append([label, *texts(comparison["differences"][f"{first} - {second}"], signed=True)])
     return rows
 
 
-def part_rows(found: dict) -> list[list[str]]:
+def part_rows(found: dict, formats: dict = SCORES) -> list[list[str]]:
     """Rows of each fold and member in metrics.json, with the scatter over them."""
     several = max((fold["repeat"] for fold in found["folds"]), default=0) > 0
+
+    def texts(values):
+        return [number(score, values.get(score), formats=formats) for score in formats]
+
+    def scatter(values):
+        return [text.lstrip("+") for text in texts(values)]
+
     rows = []
     for method in ("network", "local_linear"):
         for fold in found["folds"]:
             name = f"fold {fold['fold']}" + (f", repeat {fold['repeat']}" if several else "")
-            scores = [number(score, fold[method].get(score)) for score in SCORES]
-            rows.append([f"{SHORT[method]}, {name}", f"{fold['galaxies']:,}", *scores])
-        scatter = [number(score, found["scatter"]["folds"][method].get(score)).lstrip("+") for score in SCORES]
-        rows.append([f"{SHORT[method]}, scatter over folds", "", *scatter])
+            rows.append([f"{SHORT[method]}, {name}", f"{fold['galaxies']:,}", *texts(fold[method])])
+        rows.append([f"{SHORT[method]}, scatter over folds", "", *scatter(found["scatter"]["folds"][method])])
     for member in found["members"]:
-        scores = [number(score, member.get(score)) for score in SCORES]
-        rows.append([f"network, member {member['member']} alone", "", *scores])
-    scatter = [number(score, found["scatter"]["members"].get(score)).lstrip("+") for score in SCORES]
-    return [*rows, ["network, scatter over members", "", *scatter]]
+        rows.append([f"network, member {member['member']} alone", "", *texts(member)])
+    return [*rows, ["network, scatter over members", "", *scatter(found["scatter"]["members"])]]

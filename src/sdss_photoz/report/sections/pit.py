@@ -4,22 +4,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sdss_photoz.report.labels import quantity
 from sdss_photoz.report.section import Content, Run, Trial
 from sdss_photoz.report.style import BLACK, BLUE, CYCLE, WIDTH, styled
 
 PIT_BINS = 20
 TEMPLATE = """\
 {% call figure(figures.pit, "Histograms of the probability integral transform") %}Probability integral transform: \
-the cumulative distribution at the true redshift. Calibrated distributions give a flat histogram (grey: two standard \
-deviations of the counts if flat). A hill in the middle means distributions that are too wide, a valley too narrow, \
-a slope biased. Median width of the ensemble&rsquo;s distributions (16 to 84 %): \
+the cumulative distribution at the true {{ quantity }}. Calibrated distributions give a flat histogram (grey: two \
+standard deviations of the counts if flat). A hill in the middle means distributions that are too wide, a valley too \
+narrow, a slope biased. Median width of the ensemble&rsquo;s distributions (16 to 84 %): \
 {{ "%.4f" | format(width) }}.{% endcall %}"""
 
 
 def content(run: Run, trial: Trial) -> Content:
     """PIT and median width of the distributions of the scored galaxies."""
     return Content(
-        values={"width": trial.scored["width_68"].median()},
+        values={"width": trial.scored["width_68"].median(), "quantity": quantity(trial)},
         tables={"pit": pit_table(trial.scored)},
         figures={"pit": pit},
     )

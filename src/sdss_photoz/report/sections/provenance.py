@@ -29,10 +29,11 @@ TEMPLATE = """\
 </tbody>
 </table>
 </details>
-<p class="credit">Scores as in Pasquet et al. 2018 (A&amp;A 621, A26): &Delta;z = z<sub>phot</sub> &minus; \
-z<sub>spec</sub>; bias is the mean of &Delta;z/(1+z), &sigma;<sub>MAD</sub> 1.4826 times its median absolute \
-deviation; CRPS is in redshift. Local-linear regression as in Beck et al. 2016 (MNRAS 460, 1371), trained on the \
-same folds, validation galaxies included. Colours: Okabe &amp; Ito; images: Lupton et al. 2004 (PASP 116, 133).</p>"""
+<p class="credit">{% if run.predicts_redshifts %}Scores as in Pasquet et al. 2018 (A&amp;A 621, A26): &Delta;z = \
+z<sub>phot</sub> &minus; z<sub>spec</sub>; bias is the mean of &Delta;z/(1+z), &sigma;<sub>MAD</sub> 1.4826 times its \
+median absolute deviation; CRPS is in redshift. {% endif %}Local-linear regression as in Beck et al. 2016 (MNRAS 460, \
+1371), trained on the same folds, validation galaxies included. Colours: Okabe &amp; Ito; images: Lupton et al. 2004 \
+(PASP 116, 133).</p>"""
 
 
 def content(run: Run) -> Content:
