@@ -56,6 +56,6 @@ class Kind(NamedTuple):
 
 KINDS = {
     "redshift": Kind("redshift", "z_spec", "z_phot", "sigma_mad"),
-    "value": Kind("value", "true", "predicted", "sigma_mad"),
+    "value": Kind("value", "true", "predicted", "rmse"),
     "yes_no": Kind("yes_no", "true", "predicted", "auc"),
 }
