@@ -16,6 +16,8 @@ from sdss_photoz.app import cli
 from sdss_photoz.app.finished_run import find_trial, load_ensemble, sky_of
 from sdss_photoz.app.predict import combine, predict
 from sdss_photoz.errors import UserError
+from sdss_photoz.evaluation.kinds import KINDS
+from sdss_photoz.scores.grid import Grid
 from sdss_photoz.training.model import Trained, describe_model, save_model
 
 COUNT = 1000
@@ -174,6 +176,25 @@ def test_members_disagree_where_their_redshifts_scatter_more_than_they_are_wide(
     assert mean[1, [40, 60]].tolist() == [0.5, 0.5]
 
 
+def test_predictions_of_another_kind_have_names_of_their_own():
+    grid = Grid(8, 12, 180)
+    narrow = np.zeros((1, 180))
+    narrow[:, 40] = 1
+    table, _ = combine({"a": narrow, "b": narrow[:, ::-1]}, grid, KINDS["value"])
+    names = ["predicted", "width_68", "width_90", "predicted_scatter", "half_width", "predicted_a", "predicted_b"]
+    assert list(table) == names
+    assert table["predicted"].tolist() == pytest.approx([10])
+    assert table["predicted_scatter"].tolist() == pytest.approx([10 - grid.centres()[40]])
+
+
+def test_networks_disagree_on_yes_where_the_answer_depends_on_them():
+    both, grid = np.array([[0.1, 0.9], [0.45, 0.55]]), Grid(-0.5, 1.5, 2)
+    table, _ = combine({"a": both, "b": np.array([[0.3, 0.7], [0.65, 0.35]])}, grid, KINDS["yes_no"])
+    assert "width_68" not in table
+    assert table["predicted"].tolist() == pytest.approx([0.8, 0.45])
+    assert (table["predicted_scatter"] > table["half_width"]).tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -287,7 +308,7 @@ def test_the_table_tells_which_model_files_predicted_it(tiny, predicted):
     assert description["trial"] == "images"
     assert description["models"] == {of.name: files.sha256(path) for of, path in models.items()}
     assert description["sky"] == "simulated"
-    assert "say nothing about real galaxies" in description["warning"]
+    assert "says nothing about real galaxies" in description["warning"]
     for of, path in models.items():
         fold = json.loads(pq.read_schema(path.with_name("pdfs.parquet")).metadata[b"sdss_photoz"])
         assert fold["models"] == {of.name: description["models"][of.name]}

@@ -1,7 +1,10 @@
 """Another task than the redshift, from catalogue to report, with a user's own files: network, query and a few lines."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -75,6 +78,25 @@ def test_galaxies_without_a_mass_take_no_part(mine):
     assert sample.isna().any(), "the archive's -9999"
     assert photoz["true"].between(7, 12.5).all()
     assert set(photoz["object_id"]) == set(sample.dropna().index)
+
+
+@pytest.mark.slow
+def test_the_networks_of_the_run_predict_masses_of_other_positions(mine):
+    results = mine / "results" / "mine"
+    sample = pd.read_parquet(results / "sample/galaxies.parquet")[:20]
+    sample[["object_id", "ra", "dec", "ebv"]].to_csv(mine / "results" / "positions.csv", index=False)
+    words = ["predict", results, mine / "results" / "positions.csv", "--frames", results / "archive" / "sas"]
+    words += ["--out", mine / "results" / "masses.parquet", "--device", "cpu", "--threads", "2"]
+    command = [sys.executable, "-m", "sdss_photoz.app.cli", *map(str, words)]
+    done = subprocess.run(command, cwd=mine, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{mine}"},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert " 20 predictions;" in done.stdout
+    found = pd.read_parquet(mine / "results" / "masses.parquet").set_index("object_id")
+    evaluated = pd.read_parquet(results / "evaluation/images/photoz.parquet").set_index("object_id")
+    for object_id in found.index.intersection(evaluated.index):
+        own = found.loc[object_id, f"predicted_fold_{evaluated.loc[object_id, 'fold']}_member_0"]
+        assert own == pytest.approx(evaluated.loc[object_id, "predicted"], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from sdss_photoz.training.model import Predictor, Trained, architecture_in, desc
 
 SKIES = {  # kinds of sky that a run learned from, and the warning for predictions
     "survey": None,
-    "simulated": "the networks learned from the simulated sky: these redshifts say nothing about real galaxies",
+    "simulated": "the networks learned from the simulated sky: what they predict says nothing about real galaxies",
     "unknown": "the run lacks its folder archive, so nothing tells whether its networks learned from the simulated sky",
 }
 
@@ -92,7 +92,9 @@ def find_trial(run, name: str | None = None) -> Trial:
     count = sum(re.fullmatch(r"role_\d+", column) is not None for column in folds) // (tested["repeat"].max() + 1)
     numbers = sorted(tested["fold"] + count * tested["repeat"])
     folds = folds[["object_id", *(f"role_{number}" for number in numbers)]]
-    members = [m[1] for m in (re.fullmatch(r"z_phot_member_(\d+)", c) for c in pq.read_schema(scored).names) if m]
+    members = [
+        m[1] for m in (re.fullmatch(r"(?:z_phot|predicted)_member_(\d+)", c) for c in pq.read_schema(scored).names) if m
+    ]
     models = {
         Trained(name, fold, member): run / "training" / name / f"fold-{fold}" / f"member-{member}.safetensors"
         for fold in numbers

@@ -1,9 +1,9 @@
-"""Redshifts of galaxies without spectra, by the networks of a finished run.
+"""Redshifts of galaxies without spectra, or whatever else the networks of a finished run predict.
 
 RUN is the run's results folder, results/<run>. POSITIONS is a table (CSV and other delimited text, parquet, FITS,
 VOTable, ECSV) with columns ra, dec (degrees) and ebv (E(B-V), mag) or extinction_r (mag), of which E(B-V) is then a
 2.285th. Cubes are cut from the frames in MIRROR as `sdss-photoz cutouts` does; every network of every fold of the trial
-sees each of them. The parquet table TABLE has all columns of POSITIONS, redshifts, flags and distributions:
+sees each of them. The parquet table TABLE has all columns of POSITIONS, predictions, flags and distributions:
 docs/evaluation.md names them.
 """
 
@@ -29,16 +29,17 @@ from sdss_photoz.cubes.store import grid_of, open_store
 from sdss_photoz.device import claim, cpu_threads, full_memory_as_user_error, numerics
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import domain
+from sdss_photoz.evaluation.kinds import KINDS, Kind
 from sdss_photoz.evaluation.neighbours import ONE_GALAXY, has_brighter_beside, has_position_beside
 from sdss_photoz.progress import progress
 from sdss_photoz.scores import pdfs
 from sdss_photoz.scores.grid import Grid
+from sdss_photoz.scores.yes_no import THRESHOLD
 from sdss_photoz.surveys.sphere import unit_vectors
 from sdss_photoz.training.inference import PIECE, predict_cubes
 from sdss_photoz.training.model import Predictor, Trained, name_models
 
 CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that are not recorded in a store
-PREDICTED = ["z_phot", "width_68", "width_90", "z_phot_scatter"]
 FLAGS = [*domain.FLAGS, "members_disagree", "neighbour", "in_training"]
 
 _log = logging.getLogger(__name__)
@@ -70,8 +71,9 @@ def main(arguments) -> None:
     known = table["has_frames"]
     counts = ", ".join(f"{flag} {np.count_nonzero(table[flag] & known)}" for flag in FLAGS)
     partial = np.count_nonzero(known & ~table["complete"])
+    found = "predictions" if "predicted_scatter" in table else "redshifts"
     print(
-        f"{arguments.out}: {np.count_nonzero(known)} redshifts; {counts}, partly covered {partial}; "
+        f"{arguments.out}: {np.count_nonzero(known)} {found}; {counts}, partly covered {partial}; "
         f"{np.count_nonzero(~known)} positions lack a frame in some band and have none"
     )
     if warning := SKIES[sky_of(arguments.run)]:
@@ -93,7 +95,7 @@ def predict(
     threads: int = 1,
     device: str = "auto",
 ) -> pd.DataFrame:
-    """Predict the redshifts of any positions with a finished run's networks.
+    """Predict the redshifts of any positions, or another target, with a finished run's networks.
 
     Parameters
     ----------
@@ -139,11 +141,14 @@ def predict(
         petrosian = tables.measured(positions, domain.PETROSIAN, tables.MAGNITUDE, POSITIONS_TABLE).values
     trial = find_trial(run, trial)
     ensemble = load_ensemble(trial.models, trial.grid)
-    each = [f"z_phot_{of.name}" for of in trial.models]
-    if taken := [name for name in (*PREDICTED, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
+    label = next(iter(ensemble.values())).head.label
+    kind, grid = KINDS[label.kind], label.grid
+    widths = [] if kind.name == "yes_no" else ["width_68", "width_90"]
+    predicted = [kind.point, *widths, kind.column("scatter")]
+    each = [kind.column(of.name) for of in trial.models]
+    if taken := [name for name in (*predicted, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
         raise UserError(f"the table of positions has a column {taken[0]!r}, as the output has: rename it.")
     limits = domain.training_limits(trial.trained, trial.store, trial.selection)
-    grid = next(iter(ensemble.values())).head.label.grid
     numbers = [predictor.inputs.rows(positions.assign(ebv=ebv)) for predictor in ensemble.values()]
     with files.folder_beside(out) as folder:
         store = folder / "cubes.zarr"
@@ -157,7 +162,7 @@ def predict(
     flags["members_disagree"] = found["members_disagree"]
     flags["neighbour"] = found["brighter_beside"] | has_position_beside(ra, dec)
     flags["in_training"] = _near(ra, dec, trial.trained)
-    parts = [found[PREDICTED], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
+    parts = [found[predicted], found[["has_frames", "complete"]], flags[FLAGS], found[each]]
     table = pd.concat([positions, *parts], axis=1)
     column = pa.FixedSizeListArray.from_arrays(pa.array(pdf.reshape(-1)), grid.bins)
     written = pa.Table.from_pandas(table, preserve_index=False).append_column("pdf", column)
@@ -188,7 +193,8 @@ def _predict_cubes(
     group = open_store(store)
     grid = grid_of(group)
     predictors = [predictor.to(device) for predictor in ensemble.values()]
-    redshifts = predictors[0].head.label.grid
+    label = predictors[0].head.label
+    kind = KINDS[label.kind]
     tables, means = [], []
     with progress(total=len(ebv), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(ebv), PIECE):
@@ -197,11 +203,12 @@ def _predict_cubes(
             read = predictors[0].inputs.band_index
             coverage = np.isfinite(group["flux"][rows[0] : rows[-1] + 1]).mean(axis=(1, 2))[:, read].min(axis=1)
             found = predict_cubes(predictors, cubes, [values[rows] for values in numbers], device, symmetries)
-            table, mean = combine({of.name: pdf for of, pdf in zip(ensemble, found, strict=True)}, redshifts)
+            members = {of.name: pdf for of, pdf in zip(ensemble, found, strict=True)}
+            table, mean = combine(members, label.grid, kind)
             table["has_frames"], table["complete"] = coverage > 0, coverage >= 1
             table.loc[~table["has_frames"], table.columns[:-2]] = np.nan
             mean[~table["has_frames"]] = np.nan
-            table["members_disagree"] = table["z_phot_scatter"] > table.pop("half_width")
+            table["members_disagree"] = table[kind.column("scatter")] > table.pop("half_width")
             table["brighter_beside"] = has_brighter_beside(cubes, grid)
             tables.append(pd.concat([table, domain.measure(cubes, ebv[rows], depth[rows], grid)], axis=1))
             means.append(mean.astype(np.float32))
@@ -209,7 +216,9 @@ def _predict_cubes(
     return pd.concat(tables, ignore_index=True), np.concatenate(means)
 
 
-def combine(members: dict[str, np.ndarray], grid: Grid | None = None) -> tuple[pd.DataFrame, np.ndarray]:
+def combine(
+    members: dict[str, np.ndarray], grid: Grid | None = None, kind: Kind = KINDS["redshift"]
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Average the distributions of an ensemble, as in the evaluation.
 
     Parameters
@@ -218,24 +227,29 @@ def combine(members: dict[str, np.ndarray], grid: Grid | None = None) -> tuple[p
         (galaxy, bin) probabilities by each network's name.
     grid : Grid, optional
         The bins; by default equal bins from 0 to 0.4, as many as there are probabilities.
+    kind : Kind
+        What is predicted.
 
     Returns
     -------
     DataFrame
         A row for each galaxy: z_phot, width_68, width_90 of the average; z_phot_scatter, the standard deviation of the
-        members' redshifts; half_width, half the mean of their widths at 68 %; z_phot_{name} of each.
+        members' redshifts; half_width, half the mean of their widths at 68 %; z_phot_{name} of each. Of another kind
+        predicted in place of z_phot; of yes and no there are no widths, and half_width is the distance of the
+        probability from 0.5.
     ndarray
         (galaxy, bin) float64: the average.
     """
     mean = pdfs.average(list(members.values()))
-    each = {f"z_phot_{name}": pdfs.point_estimate(pdf, grid=grid) for name, pdf in members.items()}
-    table = {
-        "z_phot": pdfs.point_estimate(mean, grid=grid),
-        "width_68": pdfs.width(mean, 0.68, grid),
-        "width_90": pdfs.width(mean, 0.90, grid),
-        "z_phot_scatter": np.std(list(each.values()), axis=0),
-        "half_width": np.mean([pdfs.width(pdf, 0.68, grid) for pdf in members.values()], axis=0) / 2,
-    }
+    each = {kind.column(name): pdfs.point_estimate(pdf, grid=grid) for name, pdf in members.items()}
+    table = {kind.point: pdfs.point_estimate(mean, grid=grid)}
+    if kind.name != "yes_no":
+        table |= {f"width_{percent}": pdfs.width(mean, percent / 100, grid) for percent in (68, 90)}
+    table[kind.column("scatter")] = np.std(list(each.values()), axis=0)
+    if kind.name == "yes_no":
+        table["half_width"] = np.abs(table[kind.point] - THRESHOLD)
+    else:
+        table["half_width"] = np.mean([pdfs.width(pdf, 0.68, grid) for pdf in members.values()], axis=0) / 2
     return pd.DataFrame(table | each), mean
 
 
