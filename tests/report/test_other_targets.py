@@ -11,6 +11,7 @@ from tests.fixtures.synthetic_run import evaluate_run, make_other_run, make_run,
 
 from sdss_photoz.config import Evaluation, check
 from sdss_photoz.cubes.layout import create_store
+from sdss_photoz.cubes.store import write_shard
 from sdss_photoz.report.page import write_report
 from sdss_photoz.report.score_text import OTHER_SCORES
 from sdss_photoz.report.section import TrialFiles
@@ -18,7 +19,7 @@ from sdss_photoz.report.sections.headline import verdict
 
 TARGETS = {
     "value": {"column": "mass", "low": 8, "high": 12},
-    "yes_no": {"column": "far", "low": -0.5, "high": 1.5, "bins": 2, "kind": "yes_no"},
+    "yes_no": {"column": "far", "kind": "yes_no"},
 }
 
 
@@ -37,8 +38,11 @@ def write(folder, kinds):
     counts = folder / "counts.csv"
     counts.write_text("cut,galaxies,removed\nquery,600,0\n")
     create_store(folder / "cubes.zarr", galaxies, 1)
+    flux = np.random.default_rng(1).normal(0, 1, (len(galaxies), 64, 64, 5)).astype(np.float32)
+    write_shard(folder / "cubes.zarr", 0, flux, np.ones((len(galaxies), 5), dtype=np.uint16))
     config = {
-        "report": {"examples": 0},
+        "archive": {"query": "own.sql"},  # which returns mass and far
+        "report": {"examples": 3},
         "trials": {kind: {"target": TARGETS[kind]} if kind in TARGETS else {} for kind in kinds},
     }
     write_report(
@@ -64,7 +68,8 @@ def test_each_kind_has_the_figures_that_apply_to_it(report):
     folder, page = report
     made = sorted(path.stem for path in (folder / "figures").glob("*-*.png"))
     assert made == [
-        "value-pit", "value-residual_histogram", "value-residuals", "value-training", "value-true_predicted",
+        "value-examples", "value-pit", "value-residual_histogram", "value-residuals", "value-training",
+        "value-true_predicted",
         "yes_no-completeness_purity", "yes_no-reliability", "yes_no-roc", "yes_no-training",
     ]  # fmt: skip
     assert all((folder / f"tables/{name}.csv").is_file() for name in made)
@@ -174,6 +179,12 @@ def test_all_yes_has_a_report_too(tmp_path):
         page=tmp_path / "index.html", tables=tmp_path / "tables", figures=tmp_path / "figures",
         galaxies=inputs["galaxies"], counts=tmp_path / "counts.csv", store=tmp_path / "cubes.zarr",
         trials={"yes_no": TrialFiles(made["photoz"], made["ensemble"], made["scores"], [])},
-        config=check({"report": {"examples": 0}, "trials": {"yes_no": {"target": TARGETS["yes_no"]}}}),
+        config=check(
+            {
+                "archive": {"query": "own.sql"},
+                "report": {"examples": 0},
+                "trials": {"yes_no": {"target": TARGETS["yes_no"]}},
+            }
+        ),
     )  # fmt: skip
     assert "AUC of the network is –" in (tmp_path / "index.html").read_text()

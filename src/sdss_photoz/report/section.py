@@ -26,6 +26,7 @@ from sdss_photoz.config import Config, Target, Training
 from sdss_photoz.evaluation.floor import Floor
 from sdss_photoz.evaluation.gap import calibration, gap_closed
 from sdss_photoz.evaluation.kinds import KINDS, Kind
+from sdss_photoz.scores.grid import Grid
 from sdss_photoz.surveys import PixelGrid
 
 
@@ -56,6 +57,11 @@ class Trial:
     def target(self) -> Target:
         """What the trial predicts."""
         return self.config.trial_target(self.name)
+
+    @property
+    def grid(self) -> Grid:
+        """The bins of its distributions."""
+        return Grid(self.target.low, self.target.high, self.target.bins)
 
     @property
     def kind(self) -> Kind:

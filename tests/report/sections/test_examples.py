@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from tests.fixtures.photoz import make_photoz
 
+from sdss_photoz.evaluation.kinds import KINDS
 from sdss_photoz.report.sections.examples import examples, examples_table
+from sdss_photoz.scores.grid import Grid
 
 GRID = np.arange(181) * 0.4 / 180
 
@@ -27,3 +29,18 @@ def test_an_example_shows_its_galaxys_density_and_both_redshifts():
         assert values * 0.4 / 180 == pytest.approx(distributions[place])
         assert edges == pytest.approx(GRID)
         assert [line.get_xdata()[0] for line in curve.lines] == [galaxy.z_spec, galaxy.z_phot]
+
+
+def test_an_example_of_another_value_has_its_own_grid_and_names():
+    galaxies = make_photoz(2)[["object_id"]].assign(true=[9.0, 11.9], predicted=[9.2, 11.8])
+    table = examples_table(galaxies, np.full((2, 8), 1 / 8), Grid(8, 12, 8), KINDS["value"])
+    assert list(table) == ["object_id", "true", "predicted", "low", "high", "density"]
+    assert table["density"].to_numpy() == pytest.approx(1 / 4)
+    images = [np.zeros((64, 64, 3), np.uint8)] * 2
+    axes = [axis for axis in examples(images, table, KINDS["value"], 2, "mass").axes if axis.get_visible()]
+    for (true, predicted), curve, limits in zip(
+        [(9, 9.2), (11.9, 11.8)], axes[1::2], [(8.2, 10.2), (10, 12)], strict=True
+    ):
+        assert [line.get_xdata()[0] for line in curve.lines] == [true, predicted]
+        assert curve.get_xlim() == pytest.approx(limits)
+        assert curve.get_xlabel() == "mass"

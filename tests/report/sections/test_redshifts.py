@@ -61,3 +61,9 @@ def test_a_method_whose_redshifts_lie_in_no_cell_keeps_its_panel():
         figure = redshifts(redshift_table(far), 0.05)
         assert [axis.get_title() for axis in figure.axes][:2] == ["network", "local-linear regression"]
         assert figure.axes[0].texts[0].get_text() == "1 not shown"
+
+
+def test_cells_reach_as_far_as_the_bins_of_the_trial(photoz):
+    far = photoz.assign(z_spec=2 * photoz["z_spec"], z_phot=2 * photoz["z_phot"])
+    assert redshift_table(far)["z_spec_high"].max() <= 0.4
+    assert far["z_spec"].max() < redshift_table(far, 1.0)["z_spec_high"].max() <= 1

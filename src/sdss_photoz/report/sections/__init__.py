@@ -29,7 +29,7 @@ from sdss_photoz.report.sections import (
 
 OF_TRIALS = {  # kind of target: sections of each such trial, but negative controls
     "redshift": (headline, redshifts, residuals, pit, examples, training),
-    "value": (other_scores, true_predicted, value_residuals, pit, training),
+    "value": (other_scores, true_predicted, value_residuals, pit, examples, training),
     "yes_no": (other_scores, roc, completeness_purity, reliability, training),
 }
 OF_RUN = {  # heading: sections

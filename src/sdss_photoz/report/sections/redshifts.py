@@ -24,13 +24,15 @@ def content(run: Run, trial: Trial) -> Content:
     outlier = trial.metrics["outlier"]
     return Content(
         values={"outlier": outlier},
-        tables={"redshifts": redshift_table(trial.scored)},
+        tables={"redshifts": redshift_table(trial.scored, trial.grid.high)},
         figures={"redshifts": partial(redshifts, outlier=outlier)},
     )
 
 
-def redshift_table(photoz: pd.DataFrame) -> pd.DataFrame:
+def redshift_table(photoz: pd.DataFrame, highest: float = Grid().high) -> pd.DataFrame:
     """Galaxies in each of 80 x 80 cells of z_spec and z_phot, for each method; empty cells are left out.
+
+    The cells end a tenth above the highest z_spec, and at `highest`, where the bins end.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def redshift_table(photoz: pd.DataFrame) -> pd.DataFrame:
         method; z_spec_low, z_spec_high, z_phot_low, z_phot_high; galaxies. A row without limits (NaN) counts the
         galaxies whose z_phot lies in none of the cells.
     """
-    limit = float(np.clip(photoz["z_spec"].max() * 1.1, 0.1, Grid().high))
+    limit = float(np.clip(photoz["z_spec"].max() * 1.1, 0.1, highest))
     edges = np.linspace(0, limit, CELLS + 1)
     parts = []
     for column in drawn_columns(photoz):
