@@ -22,8 +22,8 @@ STRETCH = 0.2  # in redshift
 TEMPLATE = """\
 {% call figure(figures.examples, "Colour images of galaxies, each beside its " ~ which ~ "distribution") %}Galaxies \
 at evenly spaced ranks of {{ quantity }}, not chosen by eye: {{ picture }} ({{ wide }}&Prime; wide, North up, East \
-left) beside the ensemble&rsquo;s distribution over a stretch of {{ "%g" | format(stretch) }} in {{ quantity }}. Solid: \
-{{ true }}. Dotted: {{ predicted }}.{% endcall %}"""
+left) beside the ensemble&rsquo;s distribution over a stretch of {{ "%g" | format(stretch) }} in {{ quantity }}. \
+Solid: {{ true }}. Dotted: {{ predicted }}.{% endcall %}"""
 
 
 def content(run: Run, trial: Trial) -> Content | None:
