@@ -21,6 +21,8 @@ class Head:
         What is predicted.
     outputs : int
         Numbers that the network returns for a galaxy.
+    ordered : bool
+        Whether outputs are logits of the bins, in their order.
     exact : bool
         Whether the network's last layer computes in float32 where the others compute in bfloat16.
     passes : int
@@ -39,6 +41,7 @@ class Head:
 
     label: Label
     outputs: int
+    ordered = True
     exact = False
     passes = 1
     has_point = False

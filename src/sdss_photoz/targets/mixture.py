@@ -88,7 +88,7 @@ class Mixture(Head):
         Device of the outputs.
     """
 
-    exact = has_point = True
+    ordered, exact, has_point = False, True, True
 
     def __init__(
         self,

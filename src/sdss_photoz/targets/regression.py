@@ -41,7 +41,7 @@ class Regression(Head):
         Device of the outputs.
     """
 
-    exact = has_point = True
+    ordered, exact, has_point = False, True, True
 
     def __init__(
         self,

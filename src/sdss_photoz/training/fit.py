@@ -172,7 +172,7 @@ class _Run:
         )
         self.checkpoints = Checkpoints(checkpoint_folder, digest)
         seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
-        choices = variant(settings), train.inputs, settings.options
+        choices = variant(settings), train.inputs, settings.options, train.head.ordered
         network = build(settings.network, train.head.outputs, settings.initialisation, seed, *choices)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.sequence = Sequence(

@@ -191,7 +191,7 @@ def _load(path: str | Path, trained: Trained, expected: dict) -> Predictor:
     _check_source(path, expected["network"], expected.get("source"))
     name, inputs, head = expected["network"], inputs_in(description), head_in(description)
     chosen, options = Variant(**expected.get("variant", {})), expected.get("options", {})
-    module = build(name, head.outputs, variant=chosen, inputs=inputs, options=options)
+    module = build(name, head.outputs, variant=chosen, inputs=inputs, options=options, ordered=head.ordered)
     dtypes = {key: (weights[key].dtype, value.dtype) for key, value in module.state_dict().items() if key in weights}
     for key, (stored, wanted) in dtypes.items():
         if stored != wanted:  # load_state_dict would convert it without a warning

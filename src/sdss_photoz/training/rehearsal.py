@@ -30,7 +30,8 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
         aligned form computes something else.
     """
     path, options = settings.network, settings.options
-    network = build(path, head.outputs, "paper", 0, variant(settings), inputs, options)  # no zeros in the head
+    choices = variant(settings), inputs, options, head.ordered
+    network = build(path, head.outputs, "paper", 0, *choices)  # no zeros in the head
     if head.passes > 1 and not has_dropout(network):
         raise UserError(
             f"target.distribution is dropout, but {path} has no layer torch.nn.Dropout: add one, or choose another "
