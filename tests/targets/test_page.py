@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "targets.md").read_text()
 BLOCKS = [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)]
 
 
-@pytest.mark.parametrize(("block", "bins", "point"), zip(BLOCKS, [80, 180, 2], [True, True, False], strict=True))
+@pytest.mark.parametrize(("block", "bins", "point"), list(zip(BLOCKS, [80, 180, 2], [True, True, False], strict=True)))
 def test_a_configuration_of_the_page_trains_and_predicts(small_run, tmp_path, block, bins, point):
     galaxies, *rest = small_run
     galaxies = galaxies.assign(model_mag_r=16 + 10 * galaxies["z_spec"], is_red=np.arange(len(galaxies)) % 2)
