@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import signal
 
 import numpy as np
@@ -25,6 +26,7 @@ from sdss_photoz.targets.regression import Regression
 from sdss_photoz.training import fit, jobs
 from sdss_photoz.training.inference import predictions
 from sdss_photoz.training.model import Trained, architecture, describe_model, load_models
+from sdss_photoz.training.rehearsal import rehearse
 from sdss_photoz.training.step import Trainer, outputs_of
 from sdss_photoz.training.validation import validate
 
@@ -209,6 +211,31 @@ def test_a_column_of_one_value_is_refused_before_the_cubes_are_read(small_run, t
     monkeypatch.setattr(jobs, "load_examples", None)
     with pytest.raises(UserError, match=r"target\.column is z_spec, which is 0\.1 for all training galaxies"):
         jobs.train(galaxies.assign(z_spec=0.1), *rest, *_task(target), "images", 0, 0, tmp_path / "m", tmp_path / "h")
+
+
+def test_an_own_network_without_dropout_is_refused_where_distributions_come_from_it():
+    network = "tests.fixtures.plain_network:Network"
+    found = check({"target": TARGETS["dropout"], "training": {"network": network, "options": {"dropout": 0.0}}})
+    settings = found.trial_training("images")
+    head = head_of(found.trial_target("images"), settings)
+    with pytest.raises(UserError, match=r"is dropout, but tests.*:Network has no layer torch\.nn\.Dropout"):
+        rehearse(settings, Inputs(), head)
+    rehearse(settings.model_copy(update={"options": {"dropout": 0.1}}), Inputs(), head)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mixture", r"is not 0\.1 below the negative log-likelihood of the redshifts alone, -1\.\d+: the network has"),
+        ("mixture by crps", r"loss, 0\.\d+, is not 0\.002\d below the CRPS of the redshifts alone, 0\.0[23]\d+:"),
+        ("residuals", r"is not 0\.002\d below the standard deviation of the redshifts, 0\.0[45]\d+: the network has"),
+        ("members", r"is not 0\.002\d below the mean distance from the median of the redshifts, 0\.0[34]\d+: the"),
+    ],
+)
+def test_a_training_without_effect_is_told_beside_the_prior_of_its_loss(small_run, tmp_path, capsys, name, words):
+    task = _task(TARGETS[name], learning_rate=1e-9)
+    jobs.train(*small_run, *task, "images", 0, 0, tmp_path / "member-0.safetensors", tmp_path / "history.csv")
+    assert re.search(words, capsys.readouterr().err)
 
 
 def test_mixtures_that_collapse_are_refused_at_the_end_of_the_epoch(small_run, tmp_path, monkeypatch):

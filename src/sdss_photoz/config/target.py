@@ -50,6 +50,11 @@ class Target(Block):
     )
     draws: int = what(100, "Passes with dropout, where distributions come from these.", ge=2, le=10_000)
 
+    @property
+    def passes(self) -> int:
+        """Calls of a network for each image in a prediction."""
+        return self.draws if self.distribution == "dropout" else 1
+
     @model_validator(mode="after")
     def _keys_are_the_methods(self):
         self._refuse_beside("method", self.method, [key for key, of in OF_METHOD.items() if self.method not in of])
