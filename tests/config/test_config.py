@@ -216,6 +216,42 @@ def test_a_negative_control_that_predicts_no_redshift_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("target", "training", "found"),
+    [
+        ({"components": 3}, {}, r"target\.components is 3, but it has no meaning where target\.method is classes"),
+        ({"loss": "rmse"}, {}, r"target\.loss is 'rmse', but it has no meaning where target\.method is classes"),
+        ({"method": "mixture", "loss": "mae"}, {}, r"target\.loss is 'mae', .* whose losses are nll and crps: give"),
+        ({"method": "regression", "components": 3}, {}, r"target\.components is 3, .* target\.method is regression"),
+        ({"method": "mixture", "distribution": "members"}, {}, r"target\.distribution is 'members', .* is mixture"),
+        ({"method": "regression", "draws": 9}, {}, r"target\.draws is 9, .* target\.distribution is residuals"),
+        ({"method": "regression", "distribution": "dropout"}, {}, r"dropout in trial images, but training\.dropout is"),
+        ({"method": "mixture"}, {"label_width": 0.01}, r"training\.label_width is 0\.01 in .* classes alone, and"),
+        ({"method": "regression"}, {"crps_weight": 1.0}, r"training\.crps_weight is 1\.0 in trial images, but it"),
+        ({"method": "mixture"}, {"regressed_point": True}, r"training\.regressed_point is True in trial images, but"),
+        ({"kind": "yes_no", "high": 1.0}, {}, r"target\.high is 1\.0, but it has no .* target\.kind is yes_no"),
+        ({"kind": "yes_no", "bins": 4}, {}, r"target\.bins is 4, but it has no meaning where target\.kind is yes_no"),
+        ({"kind": "yes_no", "method": "mixture"}, {}, r"target\.method is 'mixture', .* target\.kind is yes_no"),
+        ({"column": "model_mag_rr"}, {}, r"target\.column is 'model_mag_rr' in trial .* \(is it model_mag_r\?\)"),
+        ({"column": "subclass"}, {}, r"target\.column is 'subclass' in trial images, .* no such column of numbers"),
+    ],
+)
+def test_targets_that_cannot_be_learned_are_refused_when_the_configuration_is_read(target, training, found):
+    with pytest.raises(UserError, match=found):
+        config.check({"target": target, "training": training})
+
+
+def test_the_bins_of_yes_and_no_are_centred_on_0_and_1():
+    found = config.check({"target": {"column": "n_neighbors", "kind": "yes_no"}}).trial_target("images")
+    assert Grid(found.low, found.high, found.bins).centres().tolist() == [0, 1]
+
+
+def test_a_column_of_an_own_query_is_known_when_it_is_answered(tmp_path):
+    (tmp_path / "own.sql").write_text("SELECT objID FROM SpecPhotoAll")
+    values = {"archive": {"query": str(tmp_path / "own.sql")}, "target": {"column": "log_mass"}}
+    assert config.check(values).trial_target("images").kind == "value"
+
+
+@pytest.mark.parametrize(
     ("inputs", "found"),
     [
         ({"bands": "gx"}, r"inputs\.bands is 'gx', but must be bands of ugriz"),

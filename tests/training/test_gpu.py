@@ -14,12 +14,15 @@ import pytest
 import torch
 from tests.fixtures.quick_training import task
 from tests.training.fast.test_cuda_graph import Tape
+from tests.training.test_heads import TARGETS
 from tests.training.test_tensorboard import events
 from torch.utils._python_dispatch import _get_current_dispatch_mode as is_taped
 
 from sdss_photoz import device
-from sdss_photoz.config import Training
+from sdss_photoz.config import Training, check
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import names
+from sdss_photoz.targets.head import head_of
 from sdss_photoz.training import fit, jobs
 from sdss_photoz.training.fast import ceiling, cuda_graph
 from sdss_photoz.training.tensorboard import Scalars
@@ -126,6 +129,22 @@ def test_every_network_and_recipe_trains_and_predicts_the_way_of_a_gpu(
         *smallest_run, *task(settings), "images", 0, [tmp_path / "member-0.safetensors"], tmp_path / "pdfs.parquet"
     )
     assert pq.read_metadata(tmp_path / "pdfs.parquet").num_rows == 1
+
+
+@pytest.mark.parametrize("network", ["inception_small", "tests.fixtures.plain_network:Network"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_way_to_predict_trains_and_predicts_the_way_of_a_gpu(
+    smallest_run, card, tmp_path, capsys, target, network
+):
+    choices = {"epochs": 1, "batch": 2, "network": network, "precision": "bfloat16"}
+    choices |= {"dropout": 0.2} if TARGETS[target].get("distribution") == "dropout" and ":" not in network else {}
+    found, model = check({"target": TARGETS[target], "training": choices}), tmp_path / "member-0.safetensors"
+    settings = found.trial_training("images")
+    this = settings, Inputs(), head_of(found.trial_target("images"), settings)
+    jobs.train(*smallest_run, *this, "images", 0, 0, model, tmp_path / "history.csv", scalars=tmp_path / "tensorboard")
+    assert _all_went_well(capsys.readouterr().err, tmp_path, card)
+    jobs.predict(*smallest_run, *this, "images", 0, [model], tmp_path / "pdfs.parquet")
+    assert ("point" in pq.read_schema(tmp_path / "pdfs.parquet").names) == (target != "classes")
 
 
 @pytest.mark.parametrize("residence", ["device", "pinned", "streamed"])

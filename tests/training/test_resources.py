@@ -73,6 +73,7 @@ def test_time_grows_with_galaxies_network_and_fewer_threads():
     small = Training(device="cpu")
     once, eight = (minutes_to_predict(SAMPLE, with_keys(small, symmetry_averaging=on), 6, 5) for on in (False, True))
     assert eight > 3 * once
+    assert minutes_to_predict(SAMPLE, small, 6, 5, passes=8) == eight
 
 
 def test_a_network_that_was_never_measured_asks_for_as_much_as_the_largest_of_the_librarys():

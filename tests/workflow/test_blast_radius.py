@@ -79,6 +79,7 @@ RADIUS = {
     "target.high": (0.5, TRAINING),
     "target.bins": (90, TRAINING),
     "target.kind": ("value", TRAINING),
+    "target.method": ("mixture", TRAINING),
     "training.network": ("inception", TRAINING),
     "training.bins": (90, TRAINING),
     "training.pooling": ("max", TRAINING),
@@ -143,6 +144,12 @@ RAISED = {
 }
 ELSEWHERE = {"run", "regions", "cubes.source"}  # another folder; only through the keys below; needs a file
 ELSEWHERE |= {"training.options"}  # of a network of one's own: test_own_network.py
+METHOD_KEYS = {  # beside the method that each concerns
+    "target.components": "{method: mixture, components: 3}",
+    "target.loss": "{method: regression, loss: mae}",
+    "target.distribution": "{method: regression, distribution: members}",
+    "target.draws": "{method: regression, distribution: dropout, draws: 20}",
+}
 REGION_KEYS = {"archive.region": ARCHIVE, "trials.images.folds.train_in": FOLDS, "trials.images.folds.test_in": FOLDS}
 
 
@@ -188,7 +195,7 @@ def setting(key, value):
 
 
 def test_every_key_has_a_row():
-    assert set(keys()) == set(RADIUS) | ELSEWHERE | set(REGION_KEYS)
+    assert set(keys()) == set(RADIUS) | ELSEWHERE | set(REGION_KEYS) | set(METHOD_KEYS)
 
 
 @pytest.mark.parametrize("key", [key for key, (_, rules) in RADIUS.items() if rules])
@@ -205,6 +212,12 @@ def test_all_keys_that_change_no_result_changed_at_once_rerun_nothing(tiny):
     assert sum(map(len, blocks.values())) == sum(kind == "how" for _, kind, *_ in document.rows(config.Config))
     settings = [f"{block}={{{', '.join(keys)}}}" for block, keys in blocks.items()]
     assert rules_to_run(tiny, *settings) == NOTHING
+
+
+@pytest.mark.parametrize("key", METHOD_KEYS)
+def test_a_key_of_a_method_to_predict_reruns_training_and_the_stages_after(tiny, key):
+    more = ["training={dropout: 0.1}"] * (key == "target.draws")
+    assert rules_to_run(tiny, f"target={METHOD_KEYS[key]}", *more) == TRAINING
 
 
 @pytest.mark.parametrize("key", sorted(REGION_KEYS))

@@ -189,7 +189,8 @@ def prediction_memory(wildcards, attempt):
 
 def prediction_runtime(wildcards, attempt):
     """Minutes for the predictions of one fold."""
-    return minutes_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid)
+    passes = CONFIG.trial_target(wildcards.trial).passes
+    return minutes_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid, passes)
 
 
 def trial_threads(wildcards):

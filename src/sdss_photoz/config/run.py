@@ -1,5 +1,6 @@
 """The whole configuration of a run."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,23 @@ class Config(Block):
                 fulfilled(text, pd.DataFrame(example_row()), key)
             else:  # which columns there are is known when the query is answered
                 parsed(text, key)
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_columns(self):
+        columns = {name: self.trial_target(name).column for name in self.trials}
+        if self.archive.query is not None or set(columns.values()) == {Target.model_fields["column"].default}:
+            return self  # which columns a query of one's own has is known when it is answered
+        from sdss_photoz.surveys.catalogue import TEXTS, example_row
+
+        known = example_row().keys() - TEXTS
+        for name, column in columns.items():
+            if column not in known:
+                near = difflib.get_close_matches(column, sorted(known), n=1)
+                raise UserError(
+                    f"target.column is {column!r} in trial {name}, but the package's query returns no such column of "
+                    f"numbers{f' (is it {near[0]}?)' if near else ''}: correct it, or return it by archive.query."
+                )
         return self
 
     @property

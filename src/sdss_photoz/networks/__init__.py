@@ -35,6 +35,7 @@ def build(
     variant: Variant = DOCUMENTED,
     inputs: Inputs = Inputs(),  # noqa: B008 (immutable)
     options: dict | None = None,
+    ordered: bool = True,
 ) -> nn.Module:
     """Build a network with fresh weights, which follow from the seed alone.
 
@@ -57,6 +58,8 @@ def build(
         What it reads of a galaxy.
     options : dict, optional
         Options of a network that an import path names (`parts.imported.construct`).
+    ordered : bool
+        Whether outputs are logits of bins in their order (`Head.ordered`), which a network of the library may smooth.
 
     Returns
     -------
@@ -80,6 +83,7 @@ def build(
             network = construct(name, inputs, outputs, options or {})
         else:
             network = import_module(f"{__name__}.{name}").Network(inputs, outputs, variant)
+            network.ordered = ordered
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Module) or not list(head.parameters()):
         raise UserError(f"{name} has no attribute `head`, its last layer, which starts at zero: name that layer so.")

@@ -49,7 +49,14 @@ class Network(nn.Module):
         Redshift bins.
     variant : Variant
         Options that differ from the documented network.
+
+    Attributes
+    ----------
+    ordered : bool
+        Whether outputs are logits of bins in their order, which are smoothed over nearby bins; see `networks.build`.
     """
+
+    ordered = True
 
     def __init__(self, inputs: Inputs, outputs: int, variant: Variant = DOCUMENTED):
         super().__init__()
@@ -83,4 +90,5 @@ class Network(nn.Module):
         x = torch.cat([flatten_with_numbers(x, numbers / self.units), self.photometry(images)], dim=1)
         x = F.relu(self.dense0(x))
         x = F.relu(self.dense1(x))
-        return F.linear(self.dense2(x), self.smoothing)
+        x = self.dense2(x)
+        return F.linear(x, self.smoothing) if self.ordered else x

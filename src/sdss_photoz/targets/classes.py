@@ -1,12 +1,18 @@
 """Classification into bins: cross-entropy with hard or soft labels, and CRPS."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sdss_photoz.scores.grid import Grid
+from sdss_photoz.targets.base import Head
 from sdss_photoz.targets.label import Label
+
+if TYPE_CHECKING:
+    from sdss_photoz import config
 
 
 def soft_labels(grid: Grid, width: float) -> Tensor:
@@ -55,7 +61,7 @@ def _distances(grid: Grid) -> Tensor:
     return (index[:, None] - index).abs() * grid.step
 
 
-class Classes:
+class Classes(Head):
     """Classification into the bins of the label's grid.
 
     Parameters
@@ -82,6 +88,17 @@ class Classes:
         self.label, self.outputs = label, label.grid.bins
         self.label_width, self.crps_weight, self.crps = label_width, crps_weight, Crps(label.grid, device)
         self.soft_labels = soft_labels(label.grid, label_width).to(device) if label_width else None
+        self.prior_name = f"entropy of the {label.plural}"
+
+    @classmethod
+    def of(cls, label: Label, target: "config.Target", training: "config.Training") -> "Classes":
+        """The head of a trial, from its blocks of the configuration."""
+        return cls(label, training.label_width, training.crps_weight)
+
+    @classmethod
+    def recorded(cls, label: Label, record: dict, state: dict) -> "Classes":
+        """The head of a model file."""
+        return cls(label)
 
     def to(self, device: torch.device) -> "Classes":
         """The same head, with its tables on a device."""
@@ -111,10 +128,7 @@ class Classes:
 
     def record(self) -> dict:
         """What differs from the redshift between 0 and 0.4, as JSON values."""
-        default, label = Label(), self.label
-        found = {"column": label.column, "low": label.grid.low, "high": label.grid.high, "kind": label.kind}
-        other = {"column": default.column, "low": default.grid.low, "high": default.grid.high, "kind": default.kind}
-        return {key: value for key, value in found.items() if value != other[key]}
+        return self.label.record()
 
 
 def entropy(labels: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sdss_photoz.errors import UserError
+from sdss_photoz.inputs.inputs import refuse
 from sdss_photoz.scores.grid import Grid
 
 if TYPE_CHECKING:  # the benchmark of training runs without pandas
@@ -48,6 +49,9 @@ class Label(NamedTuple):
             As of `read`; also if a value is missing, or outside of the grid and `outside` is "refuse".
         """
         values = self.read(galaxies)
+        if np.isnan(values).any():
+            remedy = "leave them out by trials.NAME.where, or correct the catalogue"
+            refuse(galaxies, np.isnan(values), f"{self.column} is not a number", remedy)
         self.check(values)
         return values
 
@@ -57,7 +61,7 @@ class Label(NamedTuple):
         Raises
         ------
         UserError
-            If the column is missing or holds no numbers.
+            If the column is missing, or holds no numbers or truth values.
         """
         if self.column not in galaxies:
             raise UserError(
@@ -65,14 +69,21 @@ class Label(NamedTuple):
                 "return it."
             )
         try:
-            return galaxies[self.column].to_numpy(np.float64, copy=True)
+            return galaxies[self.column].to_numpy(np.float64, copy=True, na_value=np.nan)
         except (TypeError, ValueError):
             raise UserError(
                 f"target.column is {self.column}, whose values are no numbers: give another column."
             ) from None
 
     def check(self, values: np.ndarray) -> None:
-        """Refuse values (n,) that are no numbers, or outside of the grid if `outside` is "refuse"."""
+        """Refuse values (n,) that are no numbers, outside of the grid if `outside` is "refuse", or no yes and no."""
+        if self.kind == "yes_no" and not np.isin(values, (0, 1)).all():
+            other = values[~np.isin(values, (0, 1))]
+            raise UserError(
+                f"target.kind is yes_no, but {len(other)} of {len(values)} values of {self.column} are neither 0 nor 1 "
+                f"(the first is {other[0]:g}): have the query return 0 or 1 (no or yes), give another column, or set "
+                "target.kind to value."
+            )
         outliers, grid = ~self.grid.holds(values), self.grid
         if not outliers.any():
             return
@@ -89,6 +100,29 @@ class Label(NamedTuple):
                 remedy = "correct the catalogue, for what is no number cannot be clipped"
             raise UserError(f"{found} (the first is {values[outliers][0]:g}): {remedy}.")
         _log.warning("%s: they count in the first or the last bin", found)
+
+    def check_varied(self, values: np.ndarray) -> None:
+        """Refuse values (n,) of training galaxies that are all the same, or none."""
+        if not len(values) or values.min() == values.max():
+            which = f"{values[0]:g}" if len(values) else "not a number"
+            raise UserError(
+                f"target.column is {self.column}, which is {which} for all training galaxies, so that "
+                "nothing can be learned: give another column, or widen the sample or trials.NAME.where."
+            )
+
+    def record(self) -> dict:
+        """What differs from the redshift between 0 and 0.4, as JSON values, but for the bins."""
+        found, other = self._described(), Label()._described()
+        return {key: value for key, value in found.items() if value != other[key]}
+
+    def _described(self) -> dict:
+        return {"column": self.column, "low": self.grid.low, "high": self.grid.high, "kind": self.kind}
+
+    @classmethod
+    def recorded(cls, bins: int, record: dict) -> "Label":
+        """The label of a `record`."""
+        found = {**Label()._described(), **{key: record[key] for key in Label()._described() if key in record}}
+        return cls(found["column"], Grid(found["low"], found["high"], bins), found["kind"])
 
     def bin_of(self, values: np.ndarray) -> np.ndarray:
         """Bin (n,) int64 of each value: see `Grid.bin_of`."""

@@ -27,7 +27,7 @@ from sdss_photoz.training.fast.ceiling import flop_per_galaxy, matmul_ceiling
 from sdss_photoz.training.fast.cuda_graph import WARM_UP, CapturedStep, Compiler, first_line, make_graph
 from sdss_photoz.training.model import Trained, architecture, recorded, save_model
 from sdss_photoz.training.step import NO_STEP, Trainer, learning_rate, train_step
-from sdss_photoz.training.validation import learn_point, validate
+from sdss_photoz.training.validation import learn_head, learn_point, validate
 
 CHECK_EVERY = 100  # steps between checks that the loss is finite: each synchronises with the GPU
 HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]  # the columns that are written to the file
@@ -83,27 +83,30 @@ def train_member(
     label = f"{trial}, fold {fold}, member {member}"
     check_counts(len(train), len(validation), settings, label)
     run, point = _Run(train, validation, settings, fold, member, checkpoint_folder, label, open_scalars), {}
+    head = train.head
     with (
         cpu_threads(settings.cpu_threads),
         numerics(run.device, run.compute_dtype, settings.deterministic),
         _stop_on_sigterm() as stop,
     ):
         run.go(stop)
-        if settings.regressed_point:
+        if settings.regressed_point or head.learns:
             run.network.load_state_dict(run.best)
+        head = learn_head(run.network, validation) if head.learns else head
+        if settings.regressed_point:
             point["point"] = learn_point(run.network, validation).round(8).tolist()
     history = pd.DataFrame(run.state.history)[HISTORY]
     history["best"] = history.index == history["validation_loss"].idxmin()
     best = history[history["best"]].iloc[0]
-    prior, head = train.head.prior(train.labels.cpu().numpy()), train.head
+    prior = head.prior(train.labels.cpu().numpy())
     if best["validation_loss"] > prior - head.margin:
         _log.warning(
-            "%s: the validation loss, %.3f, is not %s below the entropy of the %s, %.3f: the network has hardly "
+            "%s: the validation loss, %.4g, is not %.2g below the %s, %.4g: the network has hardly "
             "learned; train for more epochs or change training.learning_rate",
             label,
             best["validation_loss"],
             head.margin,
-            head.label.plural,
+            head.prior_name,
             prior,
         )
     description = {
@@ -111,6 +114,7 @@ def train_member(
         **trained._asdict(),
         **{"epoch": int(best["epoch"]), "version": training.VERSION},
         **({"scaling": train.inputs.scaling} if train.inputs.scaling else {}),
+        **({"fitted": state} if (state := head.state()) else {}),
         **point,
     }
     files.write_csv(history_path, history)
@@ -168,7 +172,7 @@ class _Run:
         )
         self.checkpoints = Checkpoints(checkpoint_folder, digest)
         seed = int(random_words(settings.seed, fold, member, 0, 2, count=1)[0] >> np.uint64(1))
-        choices = variant(settings), train.inputs, settings.options
+        choices = variant(settings), train.inputs, settings.options, train.head.ordered
         network = build(settings.network, train.head.outputs, settings.initialisation, seed, *choices)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.sequence = Sequence(
@@ -268,13 +272,19 @@ class _Run:
         loss = scores["validation_loss"]
         if not math.isfinite(loss):
             self._refuse("validation loss", step - 1)
+        if scores.get("at_floor", 0) > 0.5:
+            raise UserError(
+                f"{self.label}: more than half of the mixture's weight is in components of the least width at the end "
+                f"of epoch {epoch + 1}, so that distributions have collapsed onto single values: lower "
+                "target.components, set target.loss to crps, or give a target.column whose values do not repeat."
+            )
         if not self.state.history or loss < min(row["validation_loss"] for row in self.state.history):
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         steps = step - (self.sequence.steps(epoch) if epoch else 0)
         seconds_a_step = (time.monotonic() - self.begun) / max(step - self.first, 1)
         row = {
             "epoch": epoch + 1,
-            "train_loss": self.loss_sum.item() / max(steps, 1),
+            "train_loss": self.loss_sum.item() / max(steps, 1) * self.train.head.unit,
             **scores,
             "learning_rate": learning_rate(self.settings, torch.tensor(step - 1), self.steps).item(),
             "galaxies_per_second": speed,

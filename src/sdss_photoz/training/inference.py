@@ -1,14 +1,17 @@
-"""Redshift distributions of galaxies from trained networks."""
+"""Distributions and point estimates of galaxies from trained networks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from torch import Tensor, nn
 
 from sdss_photoz.inputs.symmetry import SYMMETRIES, transform
+from sdss_photoz.networks.parts import dropout
 from sdss_photoz.progress import progress
 from sdss_photoz.scores import pdfs
 from sdss_photoz.training.data.negative_controls import load_cubes_for
@@ -17,7 +20,21 @@ from sdss_photoz.training.resources import PIECE, PREDICTION_BATCH
 from sdss_photoz.training.step import outputs_of
 
 
-@torch.no_grad()
+class Predictions(NamedTuple):
+    """Predictions by several networks.
+
+    Attributes
+    ----------
+    pdf : ndarray
+        (network, n, bins) float32; rows sum to 1.
+    point : ndarray or None
+        (network, n) float64, point estimates in the label's unit, of heads that have one of their own.
+    """
+
+    pdf: np.ndarray
+    point: np.ndarray | None
+
+
 def predict_cubes(
     predictors: Sequence[Predictor],
     cubes: np.ndarray,
@@ -25,7 +42,19 @@ def predict_cubes(
     device: torch.device,
     symmetries: bool = False,
 ) -> np.ndarray:
-    """Distributions by networks that read the same images.
+    """Distributions, (network, n, bins) float32, of `predictions`."""
+    return predictions(predictors, cubes, numbers, device, symmetries).pdf
+
+
+@torch.no_grad()
+def predictions(
+    predictors: Sequence[Predictor],
+    cubes: np.ndarray,
+    numbers: Sequence[np.ndarray],
+    device: torch.device,
+    symmetries: bool = False,
+) -> Predictions:
+    """Predictions by networks that read the same images.
 
     Parameters
     ----------
@@ -38,15 +67,11 @@ def predict_cubes(
     device : torch.device
         Where to compute.
     symmetries : bool
-        Whether to average the probabilities over the eight symmetries of the cubes.
-
-    Returns
-    -------
-    ndarray
-        (network, n, bins) float32; rows sum to 1.
+        Whether to average probabilities and point estimates over the eight symmetries of the cubes.
     """
     inputs, head = predictors[0].inputs, predictors[0].head
     found = np.empty((len(predictors), len(cubes), head.label.grid.bins), np.float32)
+    points = np.empty(found.shape[:2]) if head.has_point else None
     count, noise = SYMMETRIES if symmetries else 1, torch.tensor(inputs.noise, device=device)
     for start in range(0, len(cubes), PREDICTION_BATCH):
         part = slice(start, start + PREDICTION_BATCH)
@@ -54,9 +79,21 @@ def predict_cubes(
         turned = [transform(images, symmetry) for symmetry in range(count)]
         for index, (network, _, head, *_) in enumerate(predictors):
             beside = torch.from_numpy(numbers[index][part]).to(device)
-            each = (head.distribution(outputs_of(network, image, beside, torch.float32)) for image in turned)
-            found[index, part] = (sum(each) / count).cpu().numpy()
-    return found
+            each = [outputs for image in turned for outputs in _passes(network, image, beside, head.passes)]
+            found[index, part] = (sum(map(head.distribution, each)) / len(each)).cpu().numpy()
+            if points is not None:
+                points[index, part] = (sum(map(head.point, each)) / len(each)).cpu().numpy()
+    return Predictions(found, points)
+
+
+def _passes(network: nn.Module, images: Tensor, numbers: Tensor, count: int) -> Iterator[Tensor]:
+    """Outputs of a network; of `count` passes with dropout active, keyed by their numbers, if it is above 1."""
+    if count == 1:
+        yield outputs_of(network, images, numbers, torch.float32)
+        return
+    for number in range(count):
+        with dropout.active(network, number):
+            yield outputs_of(network, images, numbers, torch.float32)
 
 
 def predict_fold(
@@ -85,13 +122,14 @@ def predict_fold(
     without_target : bool
         Whether to remove the central galaxies from their cubes (`negative_controls.without_targets`).
     symmetries : bool
-        Whether to average over the eight symmetries (`predict_cubes`).
+        Whether to average over the eight symmetries (`predictions`).
 
     Returns
     -------
     pyarrow.Table
-        Columns object_id (int64), member (int64) and pdf (bins float32, the probability of each bin), and z_regressed
-        (float64) if the networks have a regressed point estimate; a row per member and galaxy, member by member, in the
+        Columns object_id (int64), member (int64) and pdf (bins float32, the probability of each bin); point (float64,
+        the point estimate in the label's unit) if the head has one of its own; and z_regressed (float64) if the
+        networks have a regressed point estimate; a row per member and galaxy, member by member, in the
         order of `galaxies`.
 
     Raises
@@ -99,7 +137,8 @@ def predict_fold(
     UserError
         If the store belongs to another selection.
     """
-    grid = next(iter(predictors.values())).head.label.grid
+    head = next(iter(predictors.values())).head
+    grid, estimates = head.label.grid, np.empty((len(predictors), len(galaxies)))
     found = np.empty((len(predictors), len(galaxies), grid.bins), dtype=np.float32)
     numbers = [predictor.inputs.rows(galaxies) for predictor in predictors.values()]
     rows = galaxies["row"].to_numpy()
@@ -108,13 +147,18 @@ def predict_fold(
             part = slice(start, start + PIECE)
             cubes = load_cubes_for(store, rows[part], digest, without_target)
             beside = [values[part] for values in numbers]
-            found[:, part] = predict_cubes(list(predictors.values()), cubes, beside, device, symmetries)
+            some = predictions(list(predictors.values()), cubes, beside, device, symmetries)
+            found[:, part] = some.pdf
+            if some.point is not None:
+                estimates[:, part] = some.point
             bar.update(len(cubes))
     columns = {
         "object_id": np.tile(galaxies["object_id"].to_numpy(np.int64), len(predictors)),
         "member": np.repeat(np.array(list(predictors), dtype=np.int64), len(galaxies)),
         "pdf": pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1)), grid.bins),
     }
+    if head.has_point:
+        columns["point"] = estimates.reshape(-1)
     points = [predictor.point for predictor in predictors.values()]
     if all(points):
         each = [pdfs.point_estimate(pdf, point) for pdf, point in zip(found, points, strict=True)]

@@ -5,6 +5,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
@@ -103,7 +104,8 @@ def train(
             _log.info("%s: %d %s galaxies without any frame in a band left out", label, dropped, role)
     if control == "shuffled_labels":
         chosen = shuffled(chosen, settings.seed, fold, head.label.column)
-    inputs = inputs.fitted(chosen["train"])
+    inputs, values = inputs.fitted(chosen["train"]), head.label.read(chosen["train"])
+    head = head.fitted(values[np.isfinite(values)])  # the others are refused as the cubes are read
     model_path = Path(model_path)
     counts = {role: len(table) for role, table in chosen.items()}
     check_counts(counts["train"], counts["validation"], settings, label)
@@ -182,7 +184,8 @@ def predict(
     models : list of str or Path
         Files of the members, named ``member-<member>.safetensors``.
     out_path : str or Path
-        Output: parquet with columns object_id, member, pdf, and the models in its metadata (`model.name_models`).
+        Output: parquet with columns object_id, member, pdf and those of `inference.predict_fold`, and the models in its
+        metadata (`model.name_models`).
     control : {"none", "target_removed", "shuffled_labels"}
         As for `train`.
 

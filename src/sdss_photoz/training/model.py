@@ -49,8 +49,9 @@ def architecture(settings: Training, inputs: Inputs, head: Head) -> dict:
     Those are the variant; pixels and bands of the cubes; ``inputs`` and ``target`` (`Inputs.record`, `Head.record`);
     and of a network that an import path names the SHA-256 of its source and its options.
     """
-    # dropout concerns training alone
-    chosen = variant(settings)._replace(dropout=DOCUMENTED.dropout)
+    chosen = variant(settings)
+    if head.passes == 1:  # dropout concerns training alone
+        chosen = chosen._replace(dropout=DOCUMENTED.dropout)
     varied = {key: value for key, value in chosen._asdict().items() if value != getattr(DOCUMENTED, key)}
     required = {"network": settings.network, "bins": head.label.grid.bins, "stretch": inputs.stretch}
     cubes = inputs.cubes
@@ -83,7 +84,7 @@ def inputs_in(description: dict) -> Inputs:
 
 def head_in(description: dict) -> Head:
     """What a network predicts, by the description of its model file."""
-    return recorded_head(description["bins"], description.get("target", {}))
+    return recorded_head(description["bins"], description.get("target", {}), description.get("fitted"))
 
 
 def save_model(path: str | Path, weights: dict[str, torch.Tensor], description: dict) -> None:
@@ -190,7 +191,7 @@ def _load(path: str | Path, trained: Trained, expected: dict) -> Predictor:
     _check_source(path, expected["network"], expected.get("source"))
     name, inputs, head = expected["network"], inputs_in(description), head_in(description)
     chosen, options = Variant(**expected.get("variant", {})), expected.get("options", {})
-    module = build(name, head.outputs, variant=chosen, inputs=inputs, options=options)
+    module = build(name, head.outputs, variant=chosen, inputs=inputs, options=options, ordered=head.ordered)
     dtypes = {key: (weights[key].dtype, value.dtype) for key, value in module.state_dict().items() if key in weights}
     for key, (stored, wanted) in dtypes.items():
         if stored != wanted:  # load_state_dict would convert it without a warning

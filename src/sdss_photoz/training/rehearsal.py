@@ -8,6 +8,8 @@ from sdss_photoz.device import compute_dtype
 from sdss_photoz.errors import UserError
 from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, variant
+from sdss_photoz.networks.parts.dropout import has_dropout
+from sdss_photoz.networks.parts.exact import compute_in_float32
 from sdss_photoz.networks.parts.imported import refusal
 from sdss_photoz.targets.head import Head
 from sdss_photoz.training.step import outputs_of, trained_form
@@ -24,10 +26,19 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
     UserError
         If the network cannot be built or called; it returns another shape, numbers that are not finite, or
         probabilities; a parameter takes no part in its outputs, or its gradient is not finite; it draws from torch's
-        generator; two of its tensors are one; or its aligned form computes something else.
+        generator; it has no dropout though distributions are to come from it; two of its tensors are one; or its
+        aligned form computes something else.
     """
     path, options = settings.network, settings.options
-    network = build(path, head.outputs, "paper", 0, variant(settings), inputs, options)  # no zeros in the head
+    choices = variant(settings), inputs, options, head.ordered
+    network = build(path, head.outputs, "paper", 0, *choices)  # no zeros in the head
+    if head.passes > 1 and not has_dropout(network):
+        raise UserError(
+            f"target.distribution is dropout, but {path} has no layer torch.nn.Dropout: add one, or choose another "
+            "target.distribution."
+        )
+    if head.exact:
+        compute_in_float32(network.head)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(GALAXIES, *inputs.shape, generator=generator)
     numbers = torch.rand(GALAXIES, len(inputs.numbers), generator=generator)
@@ -75,7 +86,7 @@ def _outputs(path: str, network: nn.Module, images: Tensor, numbers: Tensor, dty
         raise refusal(f"cannot be called {mode} for images {tuple(images.shape)}", path, error) from error
     if not found.isfinite().all():
         raise UserError(f"{path} returns numbers that are not finite for random images: correct its forward.")
-    if (found >= 0).all() and torch.allclose(found.sum(1), torch.ones(len(found)), atol=1e-2):
+    if count > 1 and (found >= 0).all() and torch.allclose(found.sum(1), torch.ones(len(found)), atol=1e-2):
         raise UserError(f"{path} returns probabilities, but must return logits: leave out the softmax.")
     return found
 

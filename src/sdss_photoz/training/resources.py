@@ -136,11 +136,17 @@ def memory_to_predict(
 
 
 def minutes_to_predict(
-    galaxies: int | None, settings: "Training", members: int, folds: int, attempt: int = 1, grid: PixelGrid = CUBE
-) -> int:  # fmt: skip
-    """Minutes for the predictions of `memory_to_predict`."""
+    galaxies: int | None,
+    settings: "Training",
+    members: int,
+    folds: int,
+    attempt: int = 1,
+    grid: PixelGrid = CUBE,
+    passes: int = 1,
+) -> int:
+    """Minutes for the predictions of `memory_to_predict`, of which each takes so many `passes` (`Head.passes`)."""
     cost = cost_of(settings.network, grid)
-    seen = math.ceil((galaxies or 0) / folds) * members * (8 if settings.symmetry_averaging else 1)
+    seen = math.ceil((galaxies or 0) / folds) * members * (8 if settings.symmetry_averaging else 1) * passes
     minutes = _minutes(seen * cost.prediction_flop, seen * cost.prediction_seconds, settings)
     return attempt * (MAX_MINUTES if galaxies is None else minutes)
 

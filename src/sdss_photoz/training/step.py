@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from sdss_photoz.device import on_gpu
 from sdss_photoz.networks.parts import dropout
+from sdss_photoz.networks.parts.exact import compute_in_float32
 from sdss_photoz.targets.head import Head
 from sdss_photoz.training.adam import Adam
 from sdss_photoz.training.averaging import Average, newest_fraction
@@ -138,6 +139,8 @@ class Trainer:
                 self.form = copy.deepcopy(network)  # the network itself will hold the average
             self.average = Average(dict(self.form.state_dict()), newest_fraction(settings, steps).to(device))
         dropout.set_step(self.form, self.step)
+        if head.exact and not self.aligned:
+            compute_in_float32(self.form.head)
         self.optimizer = Adam({name: p for name, p in self.form.named_parameters() if p.requires_grad}, self.rate)
         self.channels = next(self.form.network.children()).weight.shape[1] if self.aligned else 0
         self.low_precision = self.aligned and compute_dtype == torch.bfloat16

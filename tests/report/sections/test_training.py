@@ -29,6 +29,17 @@ def test_training_curves_are_those_of_each_history_with_its_best_epoch():
         assert marker == [[best], [min(losses[name])]]
 
 
+def test_losses_of_a_regression_are_named_without_an_entropy():
+    history = pd.DataFrame({"epoch": [1], "train_loss": [0.2], "validation_loss": [0.3], "best": [True]})
+    table = training_table({"one": history}, None)
+    assert "entropy" not in table
+    label = loss_label(Training(), "mean absolute error")
+    (axis,) = training(table, label, "mean absolute error", "unit of mass").axes
+    assert axis.get_ylabel() == "loss (unit of mass)"
+    shown = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert shown == ["training (mean absolute error)", "validation (mean absolute error)", "best epoch"]
+
+
 def test_entropy_of_a_flat_histogram_is_the_logarithm_of_its_bins():
     assert redshift_entropy((np.arange(1800) + 0.5) * 0.4 / 1800, 180) == pytest.approx(np.log(180))
     assert redshift_entropy(np.full(50, 0.1), 180) == 0

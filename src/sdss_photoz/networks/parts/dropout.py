@@ -5,6 +5,8 @@ plain and the aligned form of a network drop the same features.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -94,3 +96,22 @@ def set_step(network: nn.Module, step: Tensor) -> None:
     for module in network.modules():
         if isinstance(module, Dropout):
             module.step = step
+
+
+def has_dropout(network: nn.Module) -> bool:
+    """Whether a layer of a network drops features in training."""
+    return any(isinstance(module, Dropout) and module.rate > 0 for module in network.modules())
+
+
+@contextmanager
+def active(network: nn.Module, step: int) -> Iterator[None]:
+    """Drop features as in a step of a training, within the block, in a network that is otherwise in evaluation."""
+    layers = [module for module in network.modules() if isinstance(module, Dropout)]
+    before = [(layer.training, layer.step) for layer in layers]
+    for layer in layers:
+        layer.training, layer.step = True, torch.full_like(layer.step, step)
+    try:
+        yield
+    finally:
+        for layer, (mode, old) in zip(layers, before, strict=True):
+            layer.training, layer.step = mode, old
