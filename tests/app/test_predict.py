@@ -187,6 +187,14 @@ def test_predictions_of_another_kind_have_names_of_their_own():
     assert table["predicted_scatter"].tolist() == pytest.approx([10 - grid.centres()[40]])
 
 
+def test_own_points_of_the_networks_are_averaged_in_place_of_the_means():
+    flat = np.full((2, 180), 1 / 180)
+    table, _ = combine({"a": flat, "b": flat}, points=np.array([[0.1, 0.2], [0.3, 0.2]]))
+    assert table["z_phot"].tolist() == pytest.approx([0.2, 0.2])
+    assert table["z_phot_b"].tolist() == [0.3, 0.2]
+    assert table["z_phot_scatter"].tolist() == pytest.approx([0.1, 0])
+
+
 def test_networks_disagree_on_yes_where_the_answer_depends_on_them():
     both, grid = np.array([[0.1, 0.9], [0.45, 0.55]]), Grid(-0.5, 1.5, 2)
     table, _ = combine({"a": both, "b": np.array([[0.3, 0.7], [0.65, 0.35]])}, grid, KINDS["yes_no"])

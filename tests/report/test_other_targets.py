@@ -17,9 +17,9 @@ from sdss_photoz.report.score_text import OTHER_SCORES
 from sdss_photoz.report.section import TrialFiles
 from sdss_photoz.report.sections.headline import verdict
 
-TARGETS = {
-    "value": {"column": "mass", "low": 8, "high": 12},
-    "yes_no": {"column": "far", "kind": "yes_no"},
+TRIALS = {
+    "value": {"target": {"column": "mass", "low": 8, "high": 12}, "where": "mass > 0"},
+    "yes_no": {"target": {"column": "far", "kind": "yes_no"}},
 }
 
 
@@ -43,7 +43,7 @@ def write(folder, kinds):
     config = {
         "archive": {"query": "own.sql"},  # which returns mass and far
         "report": {"examples": 3},
-        "trials": {kind: {"target": TARGETS[kind]} if kind in TARGETS else {} for kind in kinds},
+        "trials": {kind: TRIALS.get(kind, {}) for kind in kinds},
     }
     write_report(
         page=folder / "index.html", tables=folder / "tables", figures=folder / "figures", galaxies=inputs["galaxies"],
@@ -183,7 +183,7 @@ def test_all_yes_has_a_report_too(tmp_path):
             {
                 "archive": {"query": "own.sql"},
                 "report": {"examples": 0},
-                "trials": {"yes_no": {"target": TARGETS["yes_no"]}},
+                "trials": {"yes_no": TRIALS["yes_no"]},
             }
         ),
     )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 from tests.conftest import ROOT
 from tests.fixtures.workflow import Workflow
 
@@ -18,7 +19,7 @@ SELECT za.specObjID, za.bestObjID, za.sciencePrimary, za.z, za.zErr, po.objID, p
   zi.e_bv_sfd, (po.petroMag_r - po.extinction_r) AS dered_petro_r,
   po.modelMag_u, po.modelMag_g, po.modelMag_r, po.modelMag_i, po.modelMag_z,
   po.extinction_u, po.extinction_g, po.extinction_r, po.extinction_i, po.extinction_z,
-  zx.lgm_tot_p50
+  zx.lgm_tot_p50, CASE WHEN po.modelMag_g - po.modelMag_r > 0.9 THEN 1 ELSE 0 END AS is_red
 FROM SpecObjAll za
   JOIN PhotoObjAll po ON (po.objID = za.bestObjID)
   JOIN galSpecInfo zi ON (zi.specObjID = za.specObjID)
@@ -31,9 +32,10 @@ run: mine
 archive: {query: mass.sql}
 cubes: {bands: griz}
 inputs: {numbers: []}
-target: {column: lgm_tot_p50, low: 7, high: 12.5}
 training: {network: "my_network:Network", epochs: 1}
-trials: {images: {where: lgm_tot_p50 > 0}}
+trials:
+  images: {where: lgm_tot_p50 > 0, target: {column: lgm_tot_p50, low: 7, high: 12.5}}
+  red: {target: {column: is_red, kind: yes_no}, members: 1, folds: {count: 2}}
 """
 
 
@@ -81,11 +83,33 @@ def test_galaxies_without_a_mass_take_no_part(mine):
 
 
 @pytest.mark.slow
+def test_yes_and_no_reach_the_report_of_the_same_run(mine):
+    results = mine / "results" / "mine"
+    scores = json.loads((results / "evaluation/red/metrics.json").read_text())
+    photoz = pd.read_parquet(results / "evaluation/red/photoz.parquet")
+    scored = photoz[photoz["has_frames"]]
+    assert set(scored["true"]) == {0, 1}
+    found = scores["headline"]["scores"]
+    assert found["network"]["auc"]["value"] == pytest.approx(roc_auc_score(scored["true"], scored["predicted"]))
+    assert found["local_linear"]["auc"]["value"] > 0.9, "a colour is told by magnitudes"
+    figures = {path.stem for path in (results / "report/figures").glob("red-*.png")}
+    assert figures == {"red-roc", "red-completeness_purity", "red-reliability", "red-training"}
+
+
+@pytest.mark.slow
 def test_the_networks_of_the_run_predict_masses_of_other_positions(mine):
     results = mine / "results" / "mine"
     sample = pd.read_parquet(results / "sample/galaxies.parquet")[:20]
     sample[["object_id", "ra", "dec", "ebv"]].to_csv(mine / "results" / "positions.csv", index=False)
-    words = ["predict", results, mine / "results" / "positions.csv", "--frames", results / "archive" / "sas"]
+    words = [
+        "predict",
+        "--trial",
+        "images",
+        results,
+        mine / "results" / "positions.csv",
+        "--frames",
+        results / "archive" / "sas",
+    ]
     words += ["--out", mine / "results" / "masses.parquet", "--device", "cpu", "--threads", "2"]
     command = [sys.executable, "-m", "sdss_photoz.app.cli", *map(str, words)]
     done = subprocess.run(command, cwd=mine, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{mine}"},

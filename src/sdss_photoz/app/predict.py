@@ -36,7 +36,7 @@ from sdss_photoz.scores import pdfs
 from sdss_photoz.scores.grid import Grid
 from sdss_photoz.scores.yes_no import THRESHOLD
 from sdss_photoz.surveys.sphere import unit_vectors
-from sdss_photoz.training.inference import PIECE, predict_cubes
+from sdss_photoz.training.inference import PIECE, predictions
 from sdss_photoz.training.model import Predictor, Trained, name_models
 
 CUT_AS = ("stack", "overlap_rows")  # keys of the configuration that are not recorded in a store
@@ -202,9 +202,9 @@ def _predict_cubes(
             cubes = load_cubes(store, rows)
             read = predictors[0].inputs.band_index
             coverage = np.isfinite(group["flux"][rows[0] : rows[-1] + 1]).mean(axis=(1, 2))[:, read].min(axis=1)
-            found = predict_cubes(predictors, cubes, [values[rows] for values in numbers], device, symmetries)
-            members = {of.name: pdf for of, pdf in zip(ensemble, found, strict=True)}
-            table, mean = combine(members, label.grid, kind)
+            found = predictions(predictors, cubes, [values[rows] for values in numbers], device, symmetries)
+            members = {of.name: pdf for of, pdf in zip(ensemble, found.pdf, strict=True)}
+            table, mean = combine(members, label.grid, kind, found.point)
             table["has_frames"], table["complete"] = coverage > 0, coverage >= 1
             table.loc[~table["has_frames"], table.columns[:-2]] = np.nan
             mean[~table["has_frames"]] = np.nan
@@ -217,7 +217,10 @@ def _predict_cubes(
 
 
 def combine(
-    members: dict[str, np.ndarray], grid: Grid | None = None, kind: Kind = KINDS["redshift"]
+    members: dict[str, np.ndarray],
+    grid: Grid | None = None,
+    kind: Kind = KINDS["redshift"],
+    points: np.ndarray | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Average the distributions of an ensemble, as in the evaluation.
 
@@ -229,6 +232,8 @@ def combine(
         The bins; by default equal bins from 0 to 0.4, as many as there are probabilities.
     kind : Kind
         What is predicted.
+    points : ndarray, optional
+        (network, galaxy) point estimates of the networks' own; default: the means of their distributions.
 
     Returns
     -------
@@ -241,8 +246,9 @@ def combine(
         (galaxy, bin) float64: the average.
     """
     mean = pdfs.average(list(members.values()))
-    each = {kind.column(name): pdfs.point_estimate(pdf, grid=grid) for name, pdf in members.items()}
-    table = {kind.point: pdfs.point_estimate(mean, grid=grid)}
+    own = [pdfs.point_estimate(pdf, grid=grid) for pdf in members.values()] if points is None else points
+    each = {kind.column(name): values for name, values in zip(members, own, strict=True)}
+    table = {kind.point: pdfs.point_estimate(mean, grid=grid) if points is None else np.mean(points, axis=0)}
     if kind.name != "yes_no":
         table |= {f"width_{percent}": pdfs.width(mean, percent / 100, grid) for percent in (68, 90)}
     table[kind.column("scatter")] = np.std(list(each.values()), axis=0)

@@ -36,7 +36,7 @@ def content(run: Run, trial: Trial) -> Content | None:
     histories = {f"{path.parent.name} {path.name.split('.')[0]}": pd.read_csv(path) for path in paths}
     galaxies = run.galaxies
     if run.config.trials[trial.name].where is not None:  # of the others it learned nothing
-        galaxies = trial.photoz.drop_duplicates("object_id")
+        galaxies = galaxies[galaxies["object_id"].isin(trial.photoz["object_id"])]
     target = run.config.trial_target(trial.name)
     own = target.column == "z_spec"
     entropy, name, unit = None, "cross-entropy", "nat"
