@@ -10,6 +10,7 @@ from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, variant
 from sdss_photoz.networks.parts.imported import refusal
 from sdss_photoz.targets.head import Head
+from sdss_photoz.training.groups import grouped
 from sdss_photoz.training.step import outputs_of, trained_form
 
 GALAXIES = 2
@@ -24,10 +25,12 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
     UserError
         If the network cannot be built or called; it returns another shape, numbers that are not finite, or
         probabilities; a parameter takes no part in its outputs, or its gradient is not finite; it draws from torch's
-        generator; two of its tensors are one; or its aligned form computes something else.
+        generator; two of its tensors are one; its aligned form computes something else; or a group of
+        ``training.groups`` or of its class names no layer of it, or two hold a parameter.
     """
     path, options = settings.network, settings.options
     network = build(path, head.outputs, "paper", 0, variant(settings), inputs, options)  # no zeros in the head
+    paces = grouped(network, settings)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(GALAXIES, *inputs.shape, generator=generator)
     numbers = torch.rand(GALAXIES, len(inputs.numbers), generator=generator)
@@ -44,7 +47,7 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
         with torch.no_grad():  # validation, and a single galaxy
             alone = _outputs(path, network.eval(), images[:1], numbers[:1], torch.float32, head.outputs)
     _check_tensors(path, network)
-    form = trained_form(network, torch.bfloat16)  # with padded channels
+    form = trained_form(network, torch.bfloat16, paces)  # with padded channels
     if form is not network:
         with torch.no_grad():
             aligned = outputs_of(form.eval(), images[:1], numbers[:1], torch.float32)

@@ -7,6 +7,7 @@ of all weights that read or produce them, so that Adam leaves these weights at e
 """
 
 import copy
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import torch
@@ -317,6 +318,22 @@ class AlignedNetwork(nn.Module):
                     aligned[place.name] = value.new_zeros(shapes[place.name])
                 aligned[place.name][place.index] = value[place.of]
         return aligned
+
+    def by_tensor(self, values: dict[str, Hashable]) -> dict[str, Hashable]:
+        """Values that belong to plain parameters, by the names of the padded tensors that hold these.
+
+        Raises
+        ------
+        NotAligned
+            If a tensor would hold parameters of different values.
+        """
+        found, first = {}, {}
+        for name, value in values.items():
+            for place in self.places[name]:
+                if found.setdefault(place.name, value) != value:
+                    raise NotAligned(f"one tensor holds {first[place.name]} and {name}, which are of different groups")
+                first.setdefault(place.name, name)
+        return found
 
     def unpack(self, aligned: dict[str, Tensor]) -> dict[str, Tensor]:
         """Remove the padding; the inverse of `pack`."""
