@@ -10,7 +10,10 @@ from tests.workflow.test_blast_radius import rules_to_run
 
 from sdss_photoz import import_path
 from sdss_photoz.config import load
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training.model import describe_model
+from sdss_photoz.training.rehearsal import rehearse
 from sdss_photoz.training.resources import (
     DEFAULT_MEMORY,
     Cost,
@@ -40,11 +43,12 @@ def assert_jobs_ask_for_what_was_measured(asked_for, run, config, cost):
 def test_the_pages_network_is_trained_and_trained_again_after_an_edit(tiny, tmp_path, monkeypatch):
     """The configuration lies in another folder than Snakemake works in."""
     monkeypatch.setenv(import_path.VARIABLE, "")
-    blocks = dict(re.findall(r"^```(python|yaml)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
-    settings, page = yaml.safe_load(tiny.configfile.read_text()), yaml.safe_load(blocks["yaml"])
-    settings["training"] = {"epochs": 1, **page["training"]}
+    found = re.findall(r"^```(python|yaml)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (source,), (page, groups) = ([text for language, text in found if language == kind] for kind in ("python", "yaml"))
+    settings = yaml.safe_load(tiny.configfile.read_text())
+    settings["training"] = {"epochs": 1, **yaml.safe_load(page)["training"]}
     module, configuration = tmp_path / "my_network.py", tmp_path / "my.yaml"
-    module.write_text(blocks["python"])
+    module.write_text(source)
     configuration.write_text(yaml.safe_dump(settings))
     run = Workflow(tiny.copy(tmp_path / "work").directory, configuration)
     found = asked(run, tmp_path / "without_messages", "--cores", "2", TARGET)
@@ -61,10 +65,15 @@ def test_the_pages_network_is_trained_and_trained_again_after_an_edit(tiny, tmp_
     measured.unlink()
     assert rules_to_run(run, targets=[TARGET]) == set()
     again = {"measure_network", "train_member", "predict_fold"}
-    module.write_text(blocks["python"].replace("torch.relu", "torch.tanh"))
+    module.write_text(source.replace("torch.relu", "torch.tanh"))
     assert rules_to_run(run, targets=[TARGET]) == again
-    module.write_text(blocks["python"])
+    module.write_text(source)
     assert rules_to_run(run, targets=[TARGET]) == set()
     settings["training"]["options"] = {"width": 13}
     configuration.write_text(yaml.safe_dump(settings))
     assert rules_to_run(run, targets=[TARGET]) == again
+    settings["training"] |= {"options": {"width": 12}, **yaml.safe_load(groups)["training"]}
+    configuration.write_text(yaml.safe_dump(settings))
+    assert rules_to_run(run, targets=[TARGET]) == again
+    config = load(configuration)
+    rehearse(config.training, Inputs.of(config.trial_inputs("images"), config.cubes.grid), Classes())
