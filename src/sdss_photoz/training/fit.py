@@ -30,6 +30,7 @@ from sdss_photoz.training.step import NO_STEP, Trainer, learning_rate, train_ste
 from sdss_photoz.training.validation import learn_head, learn_point, validate
 
 CHECK_EVERY = 100  # steps between checks that the loss is finite: each synchronises with the GPU
+LATER = {"options", "weight_decay"}  # keys that are none of a training at their defaults: they came later
 HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]  # the columns that are written to the file
 
 _log = logging.getLogger(__name__)
@@ -162,8 +163,9 @@ class _Run:
                 {
                     key: getattr(settings, key)
                     for key in settings.what_keys()
-                    if key not in AT_PREDICTION and (key != "options" or settings.options)  # which came later
+                    if key not in {"groups", *AT_PREDICTION} and (key not in LATER or getattr(settings, key))
                 }
+                | ({"groups": settings.params()["groups"]} if settings.groups else {})
                 | {"optimizer": "adam"}  # a key until it was removed: checkpoints of that time are resumed
                 | recorded(settings, train.inputs, train.head),
                 {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},

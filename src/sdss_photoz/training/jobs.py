@@ -80,12 +80,12 @@ def train(
     Raises
     ------
     UserError
-        If a new network is not what a training needs (`rehearsal.rehearse`), the fold has too few galaxies, a value
-        cannot be used in a training, the cubes belong to another selection, or the GPU's memory or the scratch disk is
-        full.
+        If a new network, or its groups, are not what a training needs (`rehearsal.rehearse`), the fold has too few
+        galaxies, a value cannot be used in a training, the cubes belong to another selection, or the GPU's memory or
+        the scratch disk is full.
     """
     label = f"{trial}, fold {fold}, member {member}"
-    if settings.network not in COSTS:
+    if settings.network not in COSTS or settings.groups:
         rehearse(settings, inputs, head)
     grid = inputs.cubes
     digest = selection(galaxies, grid)
