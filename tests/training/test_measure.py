@@ -14,6 +14,8 @@ from torch import nn
 
 from sdss_photoz.config import Training, check
 from sdss_photoz.errors import UserError
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.targets.head import head_of
 from sdss_photoz.training.measure import measure, measure_network
 from sdss_photoz.training.measured import measurement, measurements, read_cost
 from sdss_photoz.training.resources import (
@@ -163,3 +165,11 @@ def test_a_measured_cost_is_read_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("method", ["mixture", "regression"])
+def test_a_network_of_any_way_to_predict_is_measured(method):
+    config = check({"training": {"network": PATH, "device": "cpu"}, "target": {"method": method}})
+    settings, target = config.trial_training("images"), config.trial_target("images")
+    found = measure(settings, Inputs(), head_of(target, settings))
+    assert min(found) > 0

@@ -69,9 +69,8 @@ def measure(settings: Training, inputs: Inputs, head: Head) -> Cost:
 
 
 def _built(settings: Training, inputs: Inputs, head: Head) -> nn.Module:
-    return build(
-        settings.network, head.outputs, settings.initialisation, 0, variant(settings), inputs, settings.options
-    )
+    choices = variant(settings), inputs, settings.options, head.ordered
+    return build(settings.network, head.outputs, settings.initialisation, 0, *choices)
 
 
 def _random(inputs: Inputs, count: int) -> tuple[Tensor, Tensor]:
@@ -100,7 +99,9 @@ def _flop(network: nn.Module, inputs: Inputs) -> tuple[int, int]:
 def _seconds_per_galaxy(network: nn.Module, settings: Training, inputs: Inputs, head: Head) -> tuple[float, float]:
     """Processor time of a training step and of a prediction, per galaxy."""
     images, numbers = _random(inputs, GALAXIES)
-    labels = head.encode(np.full(GALAXIES, head.label.grid.low))
+    values = np.resize(head.label.grid.centres(), GALAXIES)
+    head = head.fitted(values)
+    labels = head.encode(values)
     trainer = Trainer(network.train(), settings, head, steps=2 * REPEATS, compute_dtype=torch.float32)
     training = _seconds(lambda: train_step(trainer, (images, numbers, labels)))
     network = trainer.trained_network().eval()
