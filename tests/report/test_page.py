@@ -25,7 +25,9 @@ from sdss_photoz.report import sections
 from sdss_photoz.report.page import write_report
 from sdss_photoz.report.section import Content, TrialFiles
 from sdss_photoz.report.style import save
+from sdss_photoz.scores.grid import Grid
 from sdss_photoz.surveys import SDSS
+from sdss_photoz.targets.label import Label
 
 COUNT = 300
 
@@ -230,7 +232,8 @@ def test_report_without_examples_histories_and_archive_redshifts_is_written(argu
 def test_the_smallest_run_has_a_report(tmp_path):
     inputs = make_run(tmp_path, count=70, members=1, folds=2, bins=30)
     made = outputs(tmp_path)
-    evaluate(**inputs, **made, settings=Evaluation(bootstrap=20, bootstrap_nside=1))
+    label = Label(grid=Grid(bins=30))
+    evaluate(**inputs, **made, settings=Evaluation(bootstrap=20, bootstrap_nside=1), label=label)
     counts = tmp_path / "counts.csv"
     counts.write_text("cut,galaxies,removed\nquery,70,0\n")
     page = write(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from sdss_photoz.config import Training
+from sdss_photoz.inputs.inputs import Inputs
+from sdss_photoz.targets.classes import Classes
 from sdss_photoz.training import fit, jobs  # noqa: F401, with all that a job imports
 from sdss_photoz.training.data.examples import Catalogue
 from sdss_photoz.training.data.residence import Streamed
@@ -39,9 +41,9 @@ def main(folder: Path, network: str, batch: int, galaxies: int) -> dict:
     parts = []
     for rows in (np.flatnonzero(np.arange(galaxies) % 20), np.arange(0, galaxies, 20)):
         z = np.linspace(0.01, 0.3, len(rows))
-        catalogue = Catalogue(rows, z, np.zeros(len(rows), np.float32), (z * 450).astype(np.int64))
+        catalogue = Catalogue(rows, z, np.zeros((len(rows), 1), np.float32), Inputs(), Classes())
         streamed = Streamed(file, 0, rows, CHUNK, SHARD, torch.device("cpu"))
-        parts.append(catalogue.examples(streamed, "asinh", "", torch.device("cpu")))
+        parts.append(catalogue.examples(streamed, False, "", torch.device("cpu")))
     settings = Training(network=network, batch=batch)
     outputs = folder / "member-0.safetensors", folder / "history.csv", folder / ".member-0.checkpoint"
 

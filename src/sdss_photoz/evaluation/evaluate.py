@@ -101,7 +101,7 @@ def evaluate(
     for index, path in member_pdfs.items():
         role = roles[f"role_{index}"].reindex(sample.index)
         test = sample.index[role == "test"]
-        members = _read_members(path, test)
+        members = _read_members(path, test, label.grid)
         table, mean = _predictions(sample.loc[test], members, label.grid)
         if (regressed := _read_regressed(path)) is not None:
             table["z_phot_regressed"] = regressed.loc[test].to_numpy()
@@ -247,11 +247,16 @@ def _reading(path):
         raise UserError(f"{path} cannot be read ({found}): delete it and run again, which makes it anew.") from None
 
 
-def _read_members(path, test):
+def _read_members(path, test, grid):
     """Member numbers and their distributions for the test galaxies: {member: (galaxy, bin) float32}."""
     with _reading(path):
         table = pq.read_table(path)
     bins = table.schema.field("pdf").type.list_size
+    if bins != grid.bins:
+        raise UserError(
+            f"{path} holds distributions over {bins} bins, but the configuration says {grid.bins}: predict the fold "
+            "again."
+        )
     values = table["pdf"].combine_chunks()
     values = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, bins)
     objects, member = (table[name].to_numpy() for name in ("object_id", "member"))
