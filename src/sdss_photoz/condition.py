@@ -267,7 +267,8 @@ class _Condition:
             case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in FUNCTIONS:
                 return FUNCTIONS[name](self.number(argument))
         raise self.error(
-            f"has {ast.unparse(node)!r}, but may hold columns, numbers, {self.allowed}, {', '.join(FUNCTIONS)}{self.joined}"
+            f"has {ast.unparse(node)!r}, but may hold columns, numbers, {self.allowed}, {', '.join(FUNCTIONS)}"
+            f"{self.joined}"
         )
 
     def _column(self, name):

@@ -59,6 +59,12 @@ class Config(Block):
             network = self.trial_training(name).network
             inputs, _ = self.trial_inputs(name), self.trial_target(name)
             inputs.check_within(self.cubes.grid, f"trial {name}")
+            if network == "inception_small" and inputs.channels != "bands":
+                raise UserError(
+                    f"inputs.channels is {inputs.channels!r} in trial {name}, but inception_small measures magnitudes "
+                    "and colours, for which it needs the bands themselves: leave it out, or choose another "
+                    "training.network."
+                )
             grid = inputs.image_grid(self.cubes.grid)
             if grid.size < (least := LEAST_SIZE.get(network, 1)):
                 key = "cubes.size" if grid.size == self.cubes.size else "the side of the images, inputs.size / rebin,"
@@ -107,13 +113,19 @@ class Config(Block):
 
     @model_validator(mode="after")
     def _conditions_can_be_evaluated(self):
-        if not self.conditions:
+        numbers = {name for trial in self.trials for name in self.trial_inputs(trial).numbers} - {"ebv"}
+        if not self.conditions and not numbers:
             return self
         import pandas as pd  # not needed otherwise
 
-        from sdss_photoz.condition import fulfilled, parsed
+        from sdss_photoz.condition import columns_of, evaluated, fulfilled, parsed
         from sdss_photoz.surveys.catalogue import example_row
 
+        for text in sorted(numbers):
+            if self.archive.query is None:
+                evaluated(text, pd.DataFrame(example_row()), "inputs.numbers")
+            else:
+                columns_of(text, "inputs.numbers")
         for key, text in self.conditions.items():
             if self.archive.query is None:
                 fulfilled(text, pd.DataFrame(example_row()), key)
@@ -135,8 +147,7 @@ class Config(Block):
 
     def trial_inputs(self, trial: str) -> Inputs:
         """Return the block `inputs` of one trial, whose stretch is that of its training where it gives none."""
-        values = {**self.inputs.model_dump(), **self.trials[trial].inputs}
-        inputs = parse(Inputs, values, f"trials.{trial}.inputs")
+        inputs = parse(Inputs, merged(self.inputs, self.trials[trial].inputs), f"trials.{trial}.inputs")
         return inputs.resolved(self.trial_training(trial), f"trial {trial}")
 
     def trial_target(self, trial: str) -> Target:
@@ -151,7 +162,7 @@ class Config(Block):
         found = {}
         for name, changes in trial_blocks.items():
             block = getattr(self, name)
-            found[name] = type(block)(**{**block.model_dump(), **changes}).params()
+            found[name] = type(block)(**merged(block, changes)).params()
         return {name: params for name, params in found.items() if params}
 
     def sources(self) -> dict[str, str]:
@@ -185,6 +196,15 @@ class Config(Block):
     def frames_come_later(self) -> bool:
         """Whether each cubes job fetches its own frames: they are not kept, and the archive is not a local folder."""
         return not self.frames.keep and not self.sas.startswith("file:")
+
+
+def merged(block: Block, changes: dict) -> dict:
+    """The values of a block and of those within it, with changes of some keys."""
+    values = block.model_dump()
+    for key, value in changes.items():
+        within = getattr(block, key, None)
+        values[key] = merged(within, value) if isinstance(within, Block) and isinstance(value, dict) else value
+    return values
 
 
 def check(values: dict) -> Config:

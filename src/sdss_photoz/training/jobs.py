@@ -122,7 +122,7 @@ def train(
                 role: load_examples(
                     table,
                     store,
-                    inputs,
+                    inputs if role == "train" else inputs.untouched(),
                     head,
                     device,
                     digest,

@@ -1,4 +1,4 @@
-"""The channels `pairs`: the bands, then the differences of all pairs of them (D'Isanto & Polsterer 2018, A&A 609, A111).
+"""The channels `pairs`: bands, then the differences of all pairs of them (D'Isanto & Polsterer 2018, A&A 609, A111).
 
 Of ugriz these are 15: u, g, r, i, z, u-g, u-r, u-i, u-z, g-r, g-i, g-z, r-i, r-z, i-z, all of the stretched flux.
 """
