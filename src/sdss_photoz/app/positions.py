@@ -70,7 +70,7 @@ def numbers_of(positions: pd.DataFrame, ebv: np.ndarray, names: tuple[str, ...])
                     f"{POSITIONS_TABLE} has no column {column!r}, but the run's networks read {text} beside the image "
                     "(inputs.numbers): add it."
                 )
-            quantity = tables.Quantity(f"values of {column}", *NUMBERS)
+            quantity = tables.MAGNITUDE if "mag" in column else tables.Quantity(f"values of {column}", *NUMBERS)
             found[column] = tables.measured(positions, column, quantity, POSITIONS_TABLE).values
     return found
 

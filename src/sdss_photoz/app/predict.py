@@ -145,6 +145,7 @@ def predict(
     limits = domain.training_limits(trial.trained, trial.store, trial.selection)
     grid = next(iter(ensemble.values())).head.label.grid
     beside = numbers_of(positions, ebv, next(iter(ensemble.values())).inputs.numbers)
+    next(iter(ensemble.values())).inputs.warn_of_missing(beside)
     numbers = [predictor.inputs.rows(beside) for predictor in ensemble.values()]
     with files.folder_beside(out) as folder:
         store = folder / "cubes.zarr"

@@ -75,8 +75,9 @@ class Inputs(Block):
         if isinstance(value, str) and value not in kinds_of_channels():
             raise ValueError(f"{', '.join(kinds_of_channels())}, or a list as [g-r, r]")
         if not isinstance(value, str):
-            parts = [part for name in value for part in name.split("-", 1)]
-            if not value or len(set(value)) < len(value) or any(part not in SDSS.band_names for part in parts):
+            parts = [name.split("-", 1) for name in value]
+            known = all(part in SDSS.band_names for each in parts for part in each)
+            if not value or len(set(value)) < len(value) or not known or any(len(set(p)) < len(p) for p in parts):
                 bands = "".join(SDSS.band_names)
                 raise ValueError(f"a list of bands of {bands} and of differences of two, as g-r, each at most once")
         return value

@@ -1,5 +1,6 @@
 """The whole configuration of a run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,14 @@ class Config(Block):
 
     @model_validator(mode="after")
     def _conditions_can_be_evaluated(self):
+        for trial in self.trials:
+            target = self.trial_target(trial).column
+            for text in self.trial_inputs(trial).numbers:
+                if re.search(rf"\b{re.escape(target)}\b", text):
+                    raise UserError(
+                        f"inputs.numbers names {text} in trial {trial}, but {target} is what its networks learn to "
+                        "predict (target.column): leave it out."
+                    )
         numbers = {name for trial in self.trials for name in self.trial_inputs(trial).numbers} - {"ebv"}
         if not self.conditions and not numbers:
             return self

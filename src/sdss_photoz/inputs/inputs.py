@@ -107,6 +107,10 @@ class Inputs:
         """Shape of an image: (y, x, channel)."""
         return self.grid.size, self.grid.size, len(self.channel_names)
 
+    def kept(self, images: bool) -> PixelGrid:
+        """Pixels and bands, or channels, of what is kept in memory of a galaxy: its image, or its cube."""
+        return self.grid._replace(bands=self.channel_names) if images and self.static else self.cubes
+
     @property
     def static(self) -> bool:
         """Whether an image is the same at each visit but for its symmetry, so that it need be made only once."""
@@ -193,7 +197,7 @@ class Inputs:
                 if not len(values):
                     raise UserError(f"inputs.numbers names {name}, which no training galaxy has: leave it out.")
                 mean, deviation = float(values.mean()), float(values.std())
-                if not deviation > 0:
+                if values.min() == values.max():
                     raise UserError(
                         f"inputs.numbers names {name}, which is {mean:g} for all training galaxies: leave it out."
                     )
@@ -214,17 +218,15 @@ class Inputs:
             if name not in AS_IT_IS:
                 mean, deviation = self.scaling[name]
                 values = (values - mean) / deviation
-            lacking = ~np.isfinite(values)
-            if lacking.any():  # of numbers that are standardised, where `missing` allows it
-                values[lacking] = 0.0
-                _log.warning(
-                    "%d of %d galaxies lack %s, one of inputs.numbers: they get its mean over the training galaxies",
-                    lacking.sum(),
-                    len(values),
-                    name,
-                )
-            columns[:, place] = values
+            columns[:, place] = np.where(np.isfinite(values), values, 0)  # the mean, where `missing` allows it
         return columns
+
+    def warn_of_missing(self, galaxies: "pd.DataFrame") -> None:
+        """Log how many galaxies lack one of the numbers, and get its mean over the training galaxies instead."""
+        for name in self.numbers if self.missing == "mean" else ():
+            if lacking := int(np.isnan(self._column(galaxies, name)).sum()):
+                text = "%d of %d galaxies lack %s, one of inputs.numbers: they get its mean over the training galaxies"
+                _log.warning(text, lacking, len(galaxies), name)
 
     def _column(self, galaxies: "pd.DataFrame", name: str) -> np.ndarray:
         """One of `numbers`, float64; galaxies that lack it are refused by name, or have NaN."""
