@@ -4,6 +4,7 @@ Such a module has two functions: ``names(bands)``, the names of the channels, an
 which makes them; `pairs` and `lupton` show how. `named` makes those of a list of names.
 """
 
+import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # the names are needed without torch
 
 def names(channels: str | tuple[str, ...], bands: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the channels: of a kind, by the name of its module, or those of a list."""
-    return _module(channels).names(bands) if isinstance(channels, str) else channels
+    return _MODULES[channels].names(bands) if isinstance(channels, str) else channels
 
 
 def images(channels: str | tuple[str, ...], flux: "Tensor", bands: tuple[str, ...], kind: str, noise: "Tensor"):
@@ -38,9 +39,8 @@ def images(channels: str | tuple[str, ...], flux: "Tensor", bands: tuple[str, ..
         (n, y, x, channel) float32.
     """
     if isinstance(channels, str):
-        return _module(channels).images(flux, bands, kind, noise)
-    return _module("named").chosen(channels, flux, bands, kind, noise)
+        return _MODULES[channels].images(flux, bands, kind, noise)
+    return _MODULES["named"].chosen(channels, flux, bands, kind, noise)
 
 
-def _module(name: str):
-    return import_module(f"{__name__}.{name}")
+_MODULES = {module.name: import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)}
