@@ -48,7 +48,7 @@ def _name(config: "Config", trial: str) -> str | None:
     image = inputs.image_grid(config.cubes.grid)
     measured = [
         settings.options,
-        [image.size, *image.bands],
+        [image.size, *image.bands, inputs.channels],
         inputs.numbers,
         target.model_dump(mode="json", exclude=OF_VALUES),
     ]
