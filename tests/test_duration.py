@@ -1,8 +1,6 @@
 """What a cluster is asked for grows with the frames of a chunk, and with the galaxies of the run."""
 
 import json
-import re
-import subprocess
 
 import pandas as pd
 import pytest
@@ -10,7 +8,7 @@ import pytest
 from sdss_photoz.config import Cubes, Training
 from sdss_photoz.duration import DEFAULT_MINUTES, frames_of_chunk, minutes_to_cut, minutes_to_fetch
 from sdss_photoz.training.resources import memory_to_predict, memory_to_train, minutes_to_predict, minutes_to_train
-from tests.conftest import ROOT
+from tests.fixtures.workflow import asked
 
 
 def test_a_chunk_of_stripe_82_has_the_time_that_its_frames_need():
@@ -34,29 +32,6 @@ def test_there_is_a_time_while_there_is_no_plan(tmp_path, text):
     assert minutes_to_cut(None, attempt=3) == 3 * DEFAULT_MINUTES
 
 
-def asked(workflow, place):
-    """What the jobs of a dry run ask for, {(rule, wildcards): {resource: number}}: the rules' output hide it."""
-    place.mkdir()
-    for name in ("workflow", "src", "envs", "config.yaml"):
-        (place / name).symlink_to(ROOT / name)
-    (place / "Snakefile").write_text(
-        f"include: {str(ROOT / 'Snakefile')!r}\nfor each in workflow.rules:\n    each.message = None\n"
-    )
-    command = workflow.command("-n", "all", "--forcerun", "download_frames")
-    command[command.index("--snakefile") + 1] = str(place / "Snakefile")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    output = done.stdout + done.stderr
-    jobs = re.findall(
-        r"^rule (\w+):\n(?:    .*\n)*?    wildcards: (.*)\n(?:    threads: .*\n)?    resources: (.*)",
-        output,
-        re.MULTILINE,
-    )
-    return {
-        (rule, wildcards): {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)\b", resources)}
-        for rule, wildcards, resources in jobs
-    }
-
-
 def test_rules_ask_for_the_frames_of_their_chunks_manifest_and_for_the_galaxies_of_the_run(tiny, tmp_path):
     """Shown on a plan that was made larger: the numbers of a real one are those of the manifests."""
     manifests = tiny.results / "archive" / "frames"
@@ -67,7 +42,7 @@ def test_rules_ask_for_the_frames_of_their_chunks_manifest_and_for_the_galaxies_
     counted = json.loads(plan.read_text())
     counted["frames_by_chunk"]["1"] = 65_000
     (copy.results / "archive" / "plan.json").write_text(json.dumps(counted))
-    found = asked(copy, tmp_path / "without_messages")
+    found = asked(copy, tmp_path / "without_messages", "-n", "all", "--forcerun", "download_frames")
     for chunk, frames in ((0, frames_of_chunk(plan, 0)), (1, 65_000)):
         assert found["make_cubes", f"chunk={chunk}"]["runtime"] == minutes_to_cut(frames)
         assert found["make_cubes", f"chunk={chunk}"]["mem_mb"] == 1000 * Cubes().memory_gb

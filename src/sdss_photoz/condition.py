@@ -1,4 +1,4 @@
-"""Conditions on the columns of a catalogue, as users write them: read as an expression, never executed as code."""
+"""Conditions on the columns of a catalogue, and arithmetic with them, as users write them: read, never executed."""
 
 import ast
 import difflib
@@ -23,6 +23,7 @@ _COMPARISONS = {
     **{ast.Eq: np.equal, ast.NotEq: np.not_equal},
 }
 _EXAMPLE = "compare columns with numbers, as in 'z_spec > 0.05 and abs(ebv) < 0.1'"
+_ARITHMETIC_EXAMPLE = "compute with columns and numbers, as in 'model_mag_g - model_mag_r'"
 
 
 def fulfilled(text: str, table: pd.DataFrame, key: str) -> pd.arrays.BooleanArray:
@@ -80,6 +81,45 @@ def chosen(text: str, galaxies: pd.DataFrame, key: str) -> pd.arrays.BooleanArra
     return found
 
 
+def evaluated(text: str, table: pd.DataFrame, key: str) -> np.ndarray:
+    """Return the value of an arithmetic expression for each row of a table.
+
+    An expression is a column's name, or made of columns and numbers by arithmetic and `FUNCTIONS`, as in a condition
+    (`fulfilled`).
+
+    Parameters
+    ----------
+    text : str
+        The expression.
+    table : DataFrame
+        n rows; columns of numbers or text.
+    key : str
+        Key of the configuration that holds the expression, for messages.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        float64; NaN or infinite where a value is missing or the arithmetic has no result.
+
+    Raises
+    ------
+    UserError
+        If the text is no such expression, names no column or an unknown one, or computes with text or identifiers.
+    """
+    tree = parsed(text, key, _ARITHMETIC_EXAMPLE)
+    try:
+        with np.errstate(all="ignore"):
+            value = _Condition(text, table, key, _ARITHMETIC_EXAMPLE).number(tree)
+    except RecursionError:
+        raise _error(text, key, "is nested too deeply: write it with fewer brackets") from None
+    return np.array(np.broadcast_to(value, (len(table),)), np.float64)
+
+
+def columns_of(text: str, key: str) -> list[str]:
+    """The columns that an expression names, each once; parameters and errors are those of `evaluated`."""
+    return list(dict.fromkeys(_names(parsed(text, key, _ARITHMETIC_EXAMPLE))))
+
+
 def check_names(text: str, columns: Iterable[str], key: str) -> None:
     """Refuse a condition that names none of the columns, or another one; parameters are those of `fulfilled`."""
     for name in _names(parsed(text, key)):
@@ -99,16 +139,16 @@ def _unknown(name, columns, text, key):
     return _error(text, key, f"names {name}, but that is no column of the sample: {hint}{', '.join(columns)}")
 
 
-def parsed(text: str, key: str) -> ast.expr:
+def parsed(text: str, key: str, example: str = _EXAMPLE) -> ast.expr:
     """Parse a condition, without its columns; parameters and errors are those of `fulfilled`."""
     try:
         tree = ast.parse(f"({text}\n)", mode="eval").body  # within brackets a line may end anywhere
         names = _names(tree)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = getattr(error, "msg", None) or str(error) or "too long"
-        raise _error(text, key, f"is no expression ({reason}): {_EXAMPLE}") from None
+        raise _error(text, key, f"is no expression ({reason}): {example}") from None
     if not names:
-        raise _error(text, key, f"names no column: {_EXAMPLE}")
+        raise _error(text, key, f"names no column: {example}")
     return tree
 
 
@@ -122,8 +162,11 @@ class _Condition:
     Values are float64 or integer arrays (n,), numpy or Python numbers; text is a str, or an object array (n,).
     """
 
-    def __init__(self, text, table, key):
-        self.text, self.table, self.key = text, table, key
+    def __init__(self, text, table, key, example=_EXAMPLE):
+        self.text, self.table, self.key, self.example = text, table, key, example
+        self.allowed, self.joined = "quoted text, comparisons, arithmetic", ", and, or, not, in [...]"
+        if example is _ARITHMETIC_EXAMPLE:
+            self.allowed, self.joined = "arithmetic", ""
 
     def error(self, problem):
         return _error(self.text, self.key, problem)
@@ -204,28 +247,28 @@ class _Condition:
                 pass
             case ast.Constant(value=int() | float() | str() as value):
                 if (isinstance(value, int) and value >= 2**64) or (isinstance(value, float) and not np.isfinite(value)):
-                    raise self.error(f"has the number {ast.unparse(node)[:40]}, which is too large: {_EXAMPLE}")
+                    raise self.error(f"has the number {ast.unparse(node)[:40]}, which is too large: {self.example}")
                 return value
             case ast.Name(id=name):
                 return self._column(name)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
                 return -value
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self._number(operand)
+                return -self.number(operand)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return self._number(operand)
+                return self.number(operand)
             case ast.BinOp(op=operator, left=left, right=right) if type(operator) in _ARITHMETIC:
-                return _ARITHMETIC[type(operator)](self._number(left), self._number(right))
+                return _ARITHMETIC[type(operator)](self.number(left), self.number(right))
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
                 raise self.error(
                     f"has {ast.unparse(node)!r} where a number must stand: write each comparison beside & and | in "
                     "brackets"
                 )
             case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in FUNCTIONS:
-                return FUNCTIONS[name](self._number(argument))
+                return FUNCTIONS[name](self.number(argument))
         raise self.error(
-            f"has {ast.unparse(node)!r}, but may hold columns, numbers, quoted text, comparisons, arithmetic, "
-            f"{', '.join(FUNCTIONS)}, and, or, not, in [...]"
+            f"has {ast.unparse(node)!r}, but may hold columns, numbers, {self.allowed}, {', '.join(FUNCTIONS)}"
+            f"{self.joined}"
         )
 
     def _column(self, name):
@@ -236,13 +279,14 @@ class _Condition:
             return column.to_numpy() if column.dtype.kind in "iu" else column.to_numpy(np.float64)
         return column.to_numpy(object)
 
-    def _number(self, node):
+    def number(self, node):
         """A part that is a number, as float64."""
         value = self.value(node)
         if _is_text(value):
-            raise self.error(f"computes with {ast.unparse(node)}, which is text: {_EXAMPLE}")
+            raise self.error(f"computes with {ast.unparse(node)}, which is text: {self.example}")
         if not _fits_float(value):
-            raise self.error(f"computes with {ast.unparse(node)}, an identifier: compare it, or list it with in [...]")
+            remedy = "leave it out" if self.example is _ARITHMETIC_EXAMPLE else "compare it, or list it with in [...]"
+            raise self.error(f"computes with {ast.unparse(node)}, an identifier: {remedy}")
         return np.float64(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
 
 

@@ -8,7 +8,9 @@ import ast
 import hashlib
 import os
 import sys
-from importlib import import_module, invalidate_caches, reload
+import sysconfig
+from collections.abc import Iterator
+from importlib import import_module, invalidate_caches
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from sdss_photoz.errors import UserError
 
 VARIABLE = "SDSS_PHOTOZ_MODULES"  # of the environment, which jobs inherit: further folders to search
 
-_imported: dict[str, str] = {}  # SHA-256 of the source of each module that `load` imported
+INSTALLED = {"site-packages", "dist-packages"}  # folders of packages that are installed
+
+_imported: dict[str, str] = {}  # digest of the source of each module that `load` imported
 
 
 def search_in(folders: list[str | Path]) -> None:
@@ -95,8 +99,51 @@ def _check_defines(tree: ast.Module, name: str, file: Path) -> None:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of the source of the module of ``package.module:Class``, which `source` finds."""
-    return _sha256(source(path))
+    """SHA-256 of the source of ``package.module:Class``, which `source` finds.
+
+    Of the module's file; of one in a package, of all files ``.py`` in the folder of the topmost package, in the order
+    of their paths, unless the package is installed, part of Python, or this library, which change with their versions.
+
+    Raises
+    ------
+    ValueError
+        As for `source`.
+    """
+    return _digest(path.partition(":")[0], source(path))
+
+
+def _digest(module: str, file: Path) -> str:
+    top = _package(module, file)
+    if top is None:
+        return _sha256(file)
+    found = hashlib.sha256()
+    for part, each in sorted((each.relative_to(top).as_posix(), each) for each in _sources(top)):
+        try:
+            found.update(f"{part} {_sha256(each)}\n".encode())
+        except OSError as error:
+            raise ValueError(f"in a package that can be read, which {each} cannot ({error.strerror})") from None
+    return found.hexdigest()
+
+
+def _package(module: str, file: Path) -> Path | None:
+    """The folder of the topmost package of a module, where an edit of any file of it may change the class."""
+    parts = module.split(".")
+    depth = len(parts) if file.stem == "__init__" and parts[-1] != "__init__" else len(parts) - 1
+    if depth == 0:
+        return None
+    top = Path(os.path.abspath(file)).parents[depth - 1]
+    fixed = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    fixed = [Path(folder).resolve() for folder in (*fixed, Path(__file__).parent)]
+    if INSTALLED & set(top.parts) or any(top.resolve().is_relative_to(folder) for folder in fixed):
+        return None
+    return top
+
+
+def _sources(top: Path) -> Iterator[Path]:
+    """The files ``.py`` in a folder, but for hidden folders and installed packages."""
+    for folder, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in INSTALLED]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
 def _sha256(file: Path) -> str:
@@ -109,7 +156,7 @@ def recorded(name: str) -> dict[str, str]:
 
 
 def load(path: str) -> type:
-    """Import ``package.module:Class``, or import it anew if its source was edited since.
+    """Import ``package.module:Class``, or import it and its package anew if its source (`digest`) was edited since.
 
     Raises
     ------
@@ -118,17 +165,17 @@ def load(path: str) -> type:
     """
     try:
         file = source(path)
+        name, _, member = path.partition(":")
+        read, keeps_bytecode = _digest(name, file), sys.dont_write_bytecode
     except ValueError as error:
         raise UserError(f"{path!r} must be {error}.") from None
-    name, _, member = path.partition(":")
-    read, keeps_bytecode = _sha256(file), sys.dont_write_bytecode
     sys.path += [folder for folder in _folders() if folder not in sys.path]
     sys.dont_write_bytecode = True  # it is compared by seconds and size: an edit could be missed
     invalidate_caches()
     try:
-        module = import_module(name)
         if _imported.setdefault(name, read) != read:
-            module = reload(module)
+            _forget(name, file)
+        module = import_module(name)
         found = getattr(module, member)
     except Exception as error:  # whatever the module of the user does
         reason = " ".join(str(error).split())
@@ -141,3 +188,12 @@ def load(path: str) -> type:
             f"{path} should come from {file}, but a module of that name was imported from {module.__file__}: rename it."
         )
     return found
+
+
+def _forget(name: str, file: Path) -> None:
+    """Forget a module that was imported, and with it all of its package that `digest` watches."""
+    top = name.partition(".")[0]
+    whole = [top] if _package(name, file) else []
+    for known in list(sys.modules):
+        if known == name or known in whole or any(known.startswith(f"{each}.") for each in whole):
+            del sys.modules[known]

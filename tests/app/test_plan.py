@@ -18,6 +18,7 @@ from sdss_photoz.app.costs import Resources, box_area
 from sdss_photoz.app.plan import CONNECTIONS, format_hours, plan
 from sdss_photoz.config import check, load
 from sdss_photoz.frames.consent import FRAME_BYTES, format_bytes
+from sdss_photoz.training.measured import measurement
 from sdss_photoz.training.resources import COSTS
 
 MEANS = Resources(cores=2, gpus=0, connections=4, mb_per_second=1.0, tflops=100.0)
@@ -145,17 +146,25 @@ def test_more_cores_and_gpus_shorten_the_wall_clock_alone(tmp_path, monkeypatch)
     assert stages(few)["training"]["gpu_hours"] == pytest.approx(120 * 70e15 / 100e12 / 3600, rel=0.05)
 
 
-def test_an_own_network_is_counted_as_the_papers_and_the_plan_says_so(tmp_path, monkeypatch):
+def test_an_own_network_is_counted_as_the_papers_until_it_is_measured_and_the_plan_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own, papers = (
-        plan(check({"training": {"network": name}}), MEANS)
-        for name in ("tests.fixtures.plain_network:Network", "inception")
+        check({"training": {"network": name}}) for name in ("tests.fixtures.plain_network:Network", "inception")
     )
-    assert stages(own) == stages(papers)
-    assert ["your own networks are counted as inception" in found["rests_on"][-1] for found in (own, papers)] == [
-        True,
-        False,
-    ]
+    found = plan(own, MEANS)
+    assert stages(found) == stages(plan(papers, MEANS))
+    said = "tests.fixtures.plain_network:Network: counted as inception, for no run has measured it yet"
+    assert said in found["rests_on"][-1]
+    assert "counted as" not in plan(papers, MEANS)["rests_on"][-1]
+    path = measurement(own, "images")
+    path.parent.mkdir(parents=True)
+    cost = {key: value / 10 for key, value in COSTS["inception"]._asdict().items()}
+    path.write_text(json.dumps({"cost": cost}))
+    measured = plan(own, MEANS)
+    assert "tests.fixtures.plain_network:Network: as this run has measured it" in measured["rests_on"][-1]
+    assert "counted as" not in measured["rests_on"][-1]
+    hours = [stages(each)["training"]["cpu_hours"] for each in (found, measured)]
+    assert hours[1] == pytest.approx(hours[0] / 10)
 
 
 def test_the_figures_of_each_network_are_those_of_the_network():

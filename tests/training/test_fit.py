@@ -12,7 +12,7 @@ import torch
 from tests.fixtures.quick_training import QUICK, draw_examples, task, train_and_die, train_in
 from tests.training.test_tensorboard import events
 
-from sdss_photoz.config import AT_PREDICTION, Training
+from sdss_photoz.config import AT_PREDICTION, Group, Training
 from sdss_photoz.cubes.load import load_cubes
 from sdss_photoz.errors import UserError
 from sdss_photoz.targets.classes import entropy
@@ -228,7 +228,7 @@ def test_everything_that_makes_the_weights_is_in_the_digest_of_their_checkpoints
         "outside_bins": "clip", "precision": "bfloat16", "pooling": "max", "activation": "prelu", "batch_norm": True,
         "dropout": 0.2, "sampling": "balanced", "averaging": "last", "averaging_share": 0.2,
         "label_width": 0.01, "crps_weight": 30.0, "regressed_point": True,
-        "options": {"width": 5},
+        "options": {"width": 5}, "weight_decay": 0.1, "groups": {"conv0": Group(rate=0.5)},
     }  # fmt: skip
     assert set(changed) == set(Training.what_keys()) - AT_PREDICTION
 

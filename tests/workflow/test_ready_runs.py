@@ -53,6 +53,7 @@ def test_a_dry_run_shows_every_job_of_a_ready_run(path, tmp_path):
     assert jobs["train_member"] == sum(folds[name] * trial.members for name, trial in settings.trials.items())
     assert jobs["download_frames"] == jobs["make_cubes"] == settings.sample.chunks
     assert jobs["plan_frames"] == jobs["query_galaxies"] == jobs["query_fields"] == 1
+    assert "measure_network" not in jobs
     assert ("build_embedded_archive" in jobs) == (settings.archive.service == "embedded")
 
 

@@ -18,7 +18,9 @@ from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fet
 from sdss_photoz.errors import UserError
 from sdss_photoz.config.frozen import read_plan, write_plan
 from sdss_photoz.import_path import search_in
+from sdss_photoz.training.measured import measurement, measurements, read_cost
 from sdss_photoz.training.resources import (
+    DEFAULT_MEMORY,
     count_galaxies,
     memory_to_predict,
     memory_to_train,
@@ -61,6 +63,7 @@ except UserError as error:
 
 RUN = str(CONFIG.folder)
 SOURCES = CONFIG.sources()  # as they are now: an edit during the run waits for the next one
+MEASURED = measurements(CONFIG)  # trials with networks of the user's, by the name of their network's cost
 GALAXIES = f"{RUN}/sample/galaxies.parquet"
 CHUNKS = range(CONFIG.sample.chunks)
 EMBEDDED = CONFIG.archive.service == "embedded"
@@ -72,6 +75,7 @@ wildcard_constraints:
     chunk=r"\d+",
     fold=r"\d+",
     member=r"\d+",
+    network=r"[\w.]+-[0-9a-f]{8}",
 
 
 def jobs_of(rule):
@@ -79,6 +83,8 @@ def jobs_of(rule):
     names = rule.wildcard_names
     if "chunk" in names:
         yield from ({"chunk": str(chunk)} for chunk in CHUNKS)
+    elif "network" in names:
+        yield from ({"network": network} for network in MEASURED)
     elif "trial" in names:
         for trial, settings in CONFIG.trials.items():
             for fold in settings.fold_numbers if "fold" in names else [None]:
@@ -164,16 +170,42 @@ def trial_training(wildcards):
     return {key: value for key, value in trial_prediction(wildcards).items() if key not in AT_PREDICTION}
 
 
+def trial_cost(wildcards):
+    """The file with the measured cost of a trial's network; none for a network of the library's."""
+    return measurement(CONFIG, wildcards.trial) or []
+
+
+def measured_settings(wildcards):
+    """What is tried before a network is measured: of each trial that it is for, what its network depends on."""
+    keys, found = ("network", "options", "groups", "inputs", "target"), []
+    for trial in MEASURED[wildcards.network]:
+        training = CONFIG.trial_training(trial)
+        params = training.params() | CONFIG.trial_task(trial)
+        tried = {key: params[key] for key in keys if key in params}
+        found.append(tried | {"source": SOURCES[training.network]})
+    return found
+
+
+def measuring_memory(wildcards, attempt):
+    """Memory (MB) for the measurement of a network."""
+    return attempt * DEFAULT_MEMORY
+
+
+def measuring_runtime(wildcards, attempt):
+    """Minutes for the measurement of a network."""
+    return attempt * 20
+
+
 def training_memory(wildcards, attempt):
     """Memory (MB) for one training."""
-    return memory_to_train(count_galaxies(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt, CONFIG.cubes.grid)
+    settings, cost = CONFIG.trial_training(wildcards.trial), read_cost(CONFIG, wildcards.trial)
+    return memory_to_train(count_galaxies(GALAXIES), settings, attempt, CONFIG.cubes.grid, cost)
 
 
 def training_runtime(wildcards, attempt):
     """Minutes for one training."""
-    return minutes_to_train(
-        count_galaxies(GALAXIES), CONFIG.trial_training(wildcards.trial), attempt, CONFIG.cubes.grid
-    )
+    settings, cost = CONFIG.trial_training(wildcards.trial), read_cost(CONFIG, wildcards.trial)
+    return minutes_to_train(count_galaxies(GALAXIES), settings, attempt, CONFIG.cubes.grid, cost)
 
 
 def ensemble(trial):
@@ -183,14 +215,17 @@ def ensemble(trial):
 
 def prediction_memory(wildcards, attempt):
     """Memory (MB) for the predictions of one fold."""
-    bins = CONFIG.trial_target(wildcards.trial).bins
-    return memory_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid, bins)
+    bins, cost = CONFIG.trial_target(wildcards.trial).bins, read_cost(CONFIG, wildcards.trial)
+    return memory_to_predict(
+        count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid, bins, cost
+    )
 
 
 def prediction_runtime(wildcards, attempt):
     """Minutes for the predictions of one fold."""
-    passes = CONFIG.trial_target(wildcards.trial).passes
-    return minutes_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid, passes)
+    passes, cost = CONFIG.trial_target(wildcards.trial).passes, read_cost(CONFIG, wildcards.trial)
+    sizes = CONFIG.cubes.grid, passes, cost
+    return minutes_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, *sizes)
 
 
 def trial_threads(wildcards):

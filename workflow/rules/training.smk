@@ -1,6 +1,27 @@
 # Stage training: a network per trial, fold and member, and its predictions.
 
 
+# Try a network of the user's on random galaxies, before cubes are cut, and measure what its trainings cost.
+rule measure_network:
+    output:
+        cost=f"{RUN}/training/networks/{{network}}.json",
+    log:
+        f"{RUN}/logs/measure_network/{{network}}.log",
+    priority: 100
+    conda:
+        "../../envs/training.yaml"
+    resources:
+        mem_mb=measuring_memory,
+        runtime=measuring_runtime,
+    params:
+        settings=measured_settings,
+        version=VERSION["training"],
+    message:
+        "Measuring {wildcards.network}"
+    script:
+        "../scripts/measure_network.py"
+
+
 # Train one member of the ensemble of one fold.
 rule train_member:
     input:
@@ -8,6 +29,7 @@ rule train_member:
         folds=rules.assign_folds.output.folds,
         store=rules.create_store.output.group,
         shards=all_shards,
+        cost=ancient(trial_cost),  # of a network of the user's; its times change no training
     output:
         model=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.safetensors",
         history=f"{RUN}/training/{{trial}}/fold-{{fold}}/member-{{member}}.history.csv",

@@ -10,6 +10,7 @@ from sdss_photoz.frames.consent import FRAME_BYTES, is_remote
 from sdss_photoz.frames.needs import frames_needed, frames_to_fetch, summary
 from sdss_photoz.sample.folds import in_region
 from sdss_photoz.surveys import SDSS
+from sdss_photoz.training.measured import read_cost
 from sdss_photoz.training.resources import COSTS, cost_of
 
 GALAXIES = 516_525  # the paper's sample
@@ -174,10 +175,11 @@ def _cubes_jobs(config, resources):
 def training_stage(config, size, resources):
     """Costs of training and prediction, the number of networks, and a sentence on what the hours rest on."""
     flop = seconds = disk = networks = 0.0
-    own = False
+    own, counted = set(), set()  # networks of the user's, without and with a measurement
     for name, trial in config.trials.items():
         settings, folds = config.trial_training(name), trial.folds
-        cost, count = cost_of(settings.network, config.cubes.grid), len(trial.fold_numbers) * trial.members
+        measured, count = read_cost(config, name), len(trial.fold_numbers) * trial.members
+        cost = measured or cost_of(settings.network, config.cubes.grid)
         where, tested = (_fraction_in_region(config, size.table, region) for region in (folds.train_in, folds.test_in))
         tested *= len(trial.fold_numbers) / folds.count  # galaxies, all repeats together
         trained_fraction = (1 - 1 / folds.count) * where if folds.train_fraction is None else folds.train_fraction
@@ -187,7 +189,8 @@ def training_stage(config, size, resources):
         flop += trained * cost.training_flop + predicted * cost.prediction_flop
         seconds += trained * cost.training_seconds + predicted * cost.prediction_seconds
         networks += count
-        own |= settings.network not in COSTS
+        if settings.network not in COSTS:
+            (own if measured is None else counted).add(settings.network)
         pdfs = tested * size.galaxies * (trial.members + 1) * config.trial_target(name).bins * 4
         disk += count * cost.weights + pdfs
     if resources.gpus:
@@ -202,7 +205,9 @@ def training_stage(config, size, resources):
         )
         stage = Stage("training", size.galaxies, None, None, round(disk), hours, None, hours / resources.cores)
     if own:
-        pace += "; your own networks are counted as inception, for nothing has measured them"
+        pace += f"; {', '.join(sorted(own))}: counted as inception, for no run has measured it yet"
+    if counted:
+        pace += f"; {', '.join(sorted(counted))}: as this run has measured it"
     return stage, int(networks), pace
 
 

@@ -5,10 +5,12 @@ import pandas as pd
 import pyarrow as pa
 
 from sdss_photoz import tables
+from sdss_photoz.condition import columns_of
 from sdss_photoz.errors import UserError
 from sdss_photoz.evaluation import domain
 from sdss_photoz.surveys import SDSS
 
+NUMBERS = -9000.0, 1e30  # range of a number beside the image: -9999 marks a missing one
 POSITIONS_TABLE = "the table of positions"
 QUANTITIES = {  # of the required and optional columns that are used as numbers
     **{"ra": tables.RA, "dec": tables.DEC, "ebv": tables.EBV, "extinction_r": tables.EXTINCTION},
@@ -39,6 +41,38 @@ def typed(positions: pd.DataFrame) -> pd.DataFrame:
         if str(column).lower() in tables.IDENTIFIERS:
             positions[column] = tables.identifiers(positions, column, POSITIONS_TABLE)
     return positions
+
+
+def numbers_of(positions: pd.DataFrame, ebv: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
+    """The columns that the networks' numbers (`Inputs.numbers`) are made of, as numbers, missing values NaN.
+
+    Parameters
+    ----------
+    positions : DataFrame
+        The table.
+    ebv : ndarray
+        (position,) E(B-V), mag.
+    names : tuple of str
+        Columns, or arithmetic with them.
+
+    Raises
+    ------
+    UserError
+        If the table lacks a column, or a word in it is no number.
+    """
+    found = pd.DataFrame({"ebv": ebv})
+    for text in names:
+        for column in columns_of(text, "inputs.numbers"):
+            if column in found:
+                continue
+            if column not in positions:
+                raise UserError(
+                    f"{POSITIONS_TABLE} has no column {column!r}, but the run's networks read {text} beside the image "
+                    "(inputs.numbers): add it."
+                )
+            quantity = tables.MAGNITUDE if "mag" in column else tables.Quantity(f"values of {column}", *NUMBERS)
+            found[column] = tables.measured(positions, column, quantity, POSITIONS_TABLE).values
+    return found
 
 
 def _all_measured(positions: pd.DataFrame, column: str) -> np.ndarray:

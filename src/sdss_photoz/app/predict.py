@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from sdss_photoz import files, tables
 from sdss_photoz.app.finished_run import SKIES, find_trial, load_ensemble, sky_of
-from sdss_photoz.app.positions import POSITIONS_TABLE, check_columns, reddening, typed
+from sdss_photoz.app.positions import POSITIONS_TABLE, check_columns, numbers_of, reddening, typed
 from sdss_photoz.config import Cubes
 from sdss_photoz.cubes.cutouts import cutouts
 from sdss_photoz.cubes.load import load_cubes
@@ -149,7 +149,10 @@ def predict(
     if taken := [name for name in (*predicted, "has_frames", "complete", *FLAGS, *each, "pdf") if name in positions]:
         raise UserError(f"the table of positions has a column {taken[0]!r}, as the output has: rename it.")
     limits = domain.training_limits(trial.trained, trial.store, trial.selection)
-    numbers = [predictor.inputs.rows(positions.assign(ebv=ebv)) for predictor in ensemble.values()]
+    inputs = next(iter(ensemble.values())).inputs
+    beside = numbers_of(positions, ebv, inputs.numbers)
+    inputs.warn_of_missing(beside)
+    numbers = [predictor.inputs.rows(beside) for predictor in ensemble.values()]
     with files.folder_beside(out) as folder:
         store = folder / "cubes.zarr"
         how = {"stack": stack, "overlap_rows": overlap_rows, "grid": trial.grid}

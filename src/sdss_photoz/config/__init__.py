@@ -10,6 +10,7 @@ from sdss_photoz.config.cubes import Cubes
 from sdss_photoz.config.embedded import Embedded
 from sdss_photoz.config.evaluation import Evaluation
 from sdss_photoz.config.frames import Frames
+from sdss_photoz.config.groups import Group, holds
 from sdss_photoz.config.inputs import Inputs
 from sdss_photoz.config.read import load, read_yaml, with_types
 from sdss_photoz.config.region import Region
@@ -31,6 +32,7 @@ __all__ = [
     "Evaluation",
     "Folds",
     "Frames",
+    "Group",
     "Inputs",
     "Region",
     "Report",
@@ -39,6 +41,7 @@ __all__ = [
     "Training",
     "Trial",
     "check",
+    "holds",
     "load",
     "read_yaml",
     "with_types",

@@ -1,9 +1,12 @@
 """The JSON schema of the configuration, and the page of its keys; `python -m sdss_photoz.config.document` prints it."""
 
 from sdss_photoz.config.block import Block
+from sdss_photoz.config.groups import Group
 from sdss_photoz.config.region import Region
 from sdss_photoz.config.run import Config
 from sdss_photoz.config.trial import Trial
+
+NAMED = {"trials": Trial, "regions": Region, "groups": Group}  # keys of blocks with names of the user's
 
 
 def json_schema() -> dict:
@@ -21,8 +24,8 @@ def rows(model, prefix=""):
         if key == "trials":
             default = "one, images"
         yield f"{prefix}{key}", field.json_schema_extra["kind"], default, field.description
-        if key in ("trials", "regions"):
-            yield from rows(Trial if key == "trials" else Region, f"{prefix}{key}.NAME.")
+        if key in NAMED:
+            yield from rows(NAMED[key], f"{prefix}{key}.NAME.")
 
 
 def documentation() -> str:

@@ -1,6 +1,7 @@
 """The whole configuration of a run."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ class Config(Block):
                     "redshifts are compared with negative controls: leave it out, or set target.kind to redshift."
                 )
             inputs.check_within(self.cubes.grid, f"trial {name}")
+            if network == "inception_small" and inputs.channels != "bands":
+                raise UserError(
+                    f"inputs.channels is {inputs.channels!r} in trial {name}, but inception_small measures magnitudes "
+                    "and colours, for which it needs the bands themselves: leave it out, or choose another "
+                    "training.network."
+                )
             grid = inputs.image_grid(self.cubes.grid)
             if grid.size < (least := LEAST_SIZE.get(network, 1)):
                 key = "cubes.size" if grid.size == self.cubes.size else "the side of the images, inputs.size / rebin,"
@@ -113,13 +120,27 @@ class Config(Block):
 
     @model_validator(mode="after")
     def _conditions_can_be_evaluated(self):
-        if not self.conditions:
+        for trial in self.trials:
+            target = self.trial_target(trial).column
+            for text in self.trial_inputs(trial).numbers:
+                if re.search(rf"\b{re.escape(target)}\b", text):
+                    raise UserError(
+                        f"inputs.numbers names {text} in trial {trial}, but {target} is what its networks learn to "
+                        "predict (target.column): leave it out."
+                    )
+        numbers = {name for trial in self.trials for name in self.trial_inputs(trial).numbers} - {"ebv"}
+        if not self.conditions and not numbers:
             return self
         import pandas as pd  # not needed otherwise
 
-        from sdss_photoz.condition import fulfilled, parsed
+        from sdss_photoz.condition import columns_of, evaluated, fulfilled, parsed
         from sdss_photoz.surveys.catalogue import example_row
 
+        for text in sorted(numbers):
+            if self.archive.query is None:
+                evaluated(text, pd.DataFrame(example_row()), "inputs.numbers")
+            else:
+                columns_of(text, "inputs.numbers")
         for key, text in self.conditions.items():
             if self.archive.query is None:
                 fulfilled(text, pd.DataFrame(example_row()), key)
@@ -158,8 +179,7 @@ class Config(Block):
 
     def trial_inputs(self, trial: str) -> Inputs:
         """Return the block `inputs` of one trial, whose stretch is that of its training where it gives none."""
-        values = {**self.inputs.model_dump(), **self.trials[trial].inputs}
-        inputs = parse(Inputs, values, f"trials.{trial}.inputs")
+        inputs = parse(Inputs, merged(self.inputs, self.trials[trial].inputs), f"trials.{trial}.inputs")
         return inputs.resolved(self.trial_training(trial), f"trial {trial}")
 
     def trial_target(self, trial: str) -> Target:
@@ -174,7 +194,7 @@ class Config(Block):
         found = {}
         for name, changes in trial_blocks.items():
             block = getattr(self, name)
-            found[name] = type(block)(**{**block.model_dump(), **changes}).params()
+            found[name] = type(block)(**merged(block, changes)).params()
         return {name: params for name, params in found.items() if params}
 
     def sources(self) -> dict[str, str]:
@@ -208,6 +228,15 @@ class Config(Block):
     def frames_come_later(self) -> bool:
         """Whether each cubes job fetches its own frames: they are not kept, and the archive is not a local folder."""
         return not self.frames.keep and not self.sas.startswith("file:")
+
+
+def merged(block: Block, changes: dict) -> dict:
+    """The values of a block and of those within it, with changes of some keys."""
+    values = block.model_dump()
+    for key, value in changes.items():
+        within = getattr(block, key, None)
+        values[key] = merged(within, value) if isinstance(within, Block) and isinstance(value, dict) else value
+    return values
 
 
 def check(values: dict) -> Config:

@@ -9,6 +9,7 @@ from pydantic import field_validator, model_validator
 
 from sdss_photoz import import_path
 from sdss_photoz.config.block import Block, how, what
+from sdss_photoz.config.groups import Group, holds
 from sdss_photoz.errors import UserError
 
 AT_PREDICTION = {"symmetry_averaging"}  # keys of the training block that change predictions alone
@@ -53,6 +54,15 @@ class Training(Block):
         "one_cycle", "Linear warm-up and decay to zero; or the paper's: constant, divided by 5 half way."
     )
     warmup: float = what(0.15, "Fraction of the steps in which one_cycle warms up.", ge=0, lt=1)
+    weight_decay: float = what(
+        0.0,
+        "Decoupled weight decay: a step shrinks each parameter by the learning rate times this.",
+        ge=0,
+        allow_inf_nan=False,
+    )
+    groups: dict[str, Group] = what(
+        {}, "Layers, or parameters, by name, with a learning rate and weight decay of their own, or frozen."
+    )
     averaging: Literal["none", "exponential", "last"] = what(
         "none", "The network is that of the last step, an exponential average of the weights, or the mean of the last."
     )
@@ -120,6 +130,16 @@ class Training(Block):
         except (TypeError, ValueError):
             raise ValueError("of texts, finite numbers, true, false, null, lists and mappings alone") from None
         return dict(sorted(options.items()))  # their order is no change
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_are_apart(cls, groups: dict[str, Group]) -> dict[str, Group]:
+        changing = [name for name, group in groups.items() if group != Group()]
+        for one in changing:
+            for other in changing:
+                if one != other and holds(one, other):
+                    raise ValueError(f"of layers that are apart, and {one} holds {other}: name the smaller ones alone")
+        return dict(sorted(groups.items()))
 
     @model_validator(mode="after")
     def _options_are_the_networks(self):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sdss_photoz.errors import UserError
 from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks.parts.layers import (
     DOCUMENTED,
@@ -60,6 +61,11 @@ class Network(nn.Module):
 
     def __init__(self, inputs: Inputs, outputs: int, variant: Variant = DOCUMENTED):
         super().__init__()
+        if inputs.channels != "bands":
+            raise UserError(
+                f"inception_small measures magnitudes and colours, for which it needs the bands themselves, and not "
+                f"inputs.channels {inputs.channels!r}: leave it out, or choose another training.network."
+            )
         halved = -(-inputs.grid.size // 2)  # by a convolution of stride 2
         side = check_pooled(-(-(halved // 2) // 2) // 4, inputs.grid, "inception_small")
         self.conv0 = Convolution(inputs.shape[2], 16, 5, stride=2, prelu=False, variant=variant)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sdss_photoz import files, training
 from sdss_photoz.config import AT_PREDICTION, Training
 from sdss_photoz.device import compute_dtype, cpu_threads, numerics, on_gpu
 from sdss_photoz.errors import UserError
+from sdss_photoz.inputs.augmentation import Augmentation
 from sdss_photoz.networks import build, variant
 from sdss_photoz.progress import progress
 from sdss_photoz.training.checkpoint import Checkpoints, State
@@ -30,6 +32,7 @@ from sdss_photoz.training.step import NO_STEP, Trainer, learning_rate, train_ste
 from sdss_photoz.training.validation import learn_head, learn_point, validate
 
 CHECK_EVERY = 100  # steps between checks that the loss is finite: each synchronises with the GPU
+LATER = {"options", "weight_decay"}  # keys that are none of a training at their defaults: they came later
 HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]  # the columns that are written to the file
 
 _log = logging.getLogger(__name__)
@@ -157,15 +160,18 @@ class _Run:
         self.open_scalars = open_scalars
         self.device = train.device
         self.compute_dtype = compute_dtype(self.device, settings.precision)
+        augmentation = train.inputs.augmentation
         digest = files.digest(
             [
                 {
                     key: getattr(settings, key)
                     for key in settings.what_keys()
-                    if key not in AT_PREDICTION and (key != "options" or settings.options)  # which came later
+                    if key not in {"groups", *AT_PREDICTION} and (key not in LATER or getattr(settings, key))
                 }
+                | ({"groups": settings.params()["groups"]} if settings.groups else {})
                 | {"optimizer": "adam"}  # a key until it was removed: checkpoints of that time are resumed
-                | recorded(settings, train.inputs, train.head),
+                | recorded(settings, train.inputs, train.head)
+                | ({} if augmentation == Augmentation(settings.augment) else {"augmentation": asdict(augmentation)}),
                 {"fold": fold, "member": member, "train": train.digest, "validation": validation.digest},
                 [training.VERSION, torch.__version__, self.device.type, str(self.compute_dtype)],
             ]
@@ -176,8 +182,9 @@ class _Run:
         network = build(settings.network, train.head.outputs, settings.initialisation, seed, *choices)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.sequence = Sequence(
-            len(train), settings.batch, settings.seed, fold, member, settings.augment, train.cubes.chunks,
+            len(train), settings.batch, settings.seed, fold, member, augmentation.symmetries, train.cubes.chunks,
             strata=strata_of(train.values, train.head.label.grid) if settings.sampling == "balanced" else None,
+            words=augmentation.words,
         )  # fmt: skip
         self.steps = self.sequence.steps(settings.epochs)
         self.compiler = Compiler(on_gpu(self.device))
@@ -186,7 +193,10 @@ class _Run:
         )
         self.read = self.compiler(
             partial(
-                train.read, augment=settings.augment, channels=self.trainer.channels, dtype=self.trainer.image_dtype
+                train.read,
+                augment=augmentation.symmetries,
+                channels=self.trainer.channels,
+                dtype=self.trainer.image_dtype,
             )
         )
         self.captured_step = CapturedStep(self._train_step, make_graph(self.device), self.compiler, label)

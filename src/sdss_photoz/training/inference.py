@@ -141,6 +141,7 @@ def predict_fold(
     grid, estimates = head.label.grid, np.empty((len(predictors), len(galaxies)))
     found = np.empty((len(predictors), len(galaxies), grid.bins), dtype=np.float32)
     numbers = [predictor.inputs.rows(galaxies) for predictor in predictors.values()]
+    next(iter(predictors.values())).inputs.warn_of_missing(galaxies)
     rows = galaxies["row"].to_numpy()
     with progress(total=len(galaxies), unit="galaxy", label="predicting") as bar:
         for start in range(0, len(galaxies), PIECE):

@@ -80,12 +80,12 @@ def train(
     Raises
     ------
     UserError
-        If a new network is not what a training needs (`rehearsal.rehearse`), the fold has too few galaxies, a value
-        cannot be used in a training, the cubes belong to another selection, or the GPU's memory or the scratch disk is
-        full.
+        If a new network, or its groups, are not what a training needs (`rehearsal.rehearse`), the fold has too few
+        galaxies, a value cannot be used in a training, the cubes belong to another selection, or the GPU's memory or
+        the scratch disk is full.
     """
     label = f"{trial}, fold {fold}, member {member}"
-    if settings.network not in COSTS:
+    if settings.network not in COSTS or settings.groups:
         rehearse(settings, inputs, head)
     grid = inputs.cubes
     digest = selection(galaxies, grid)
@@ -105,6 +105,7 @@ def train(
     if control == "shuffled_labels":
         chosen = shuffled(chosen, settings.seed, fold, head.label.column)
     inputs, values = inputs.fitted(chosen["train"]), head.label.read(chosen["train"])
+    inputs.warn_of_missing(pd.concat(chosen.values()))
     head = head.fitted(values[np.isfinite(values)])  # the others are refused as the cubes are read
     model_path = Path(model_path)
     counts = {role: len(table) for role, table in chosen.items()}
@@ -113,18 +114,19 @@ def train(
     with claim(settings.device) as device, cpu_threads(settings.cpu_threads):
         if on_gpu(device):
             cache_kernels(scratch)
-        residence = choose_residence(settings.residence, sum(counts.values()), device, grid)
+        kept, count = inputs.kept(images=not on_gpu(device)), sum(counts.values())
+        residence = choose_residence(settings.residence, count, device, kept)
         if residence == "streamed" and settings.sampling == "balanced":
             raise UserError(
                 f"{label}: training.sampling is balanced, but cubes that are streamed from disk are visited chunk by "
                 "chunk: set training.sampling to all, or training.residence to device or pinned."
             )
-        with _full_memory_as_user_error(label, settings, residence, resident_bytes(sum(counts.values()), device, grid)):
+        with _full_memory_as_user_error(label, settings, residence, resident_bytes(count, device, kept)):
             examples = {
                 role: load_examples(
                     table,
                     store,
-                    inputs,
+                    inputs if role == "train" else inputs.untouched(),
                     head,
                     device,
                     digest,

@@ -12,6 +12,7 @@ from sdss_photoz.networks.parts.dropout import has_dropout
 from sdss_photoz.networks.parts.exact import compute_in_float32
 from sdss_photoz.networks.parts.imported import refusal
 from sdss_photoz.targets.head import Head
+from sdss_photoz.training.groups import grouped
 from sdss_photoz.training.step import outputs_of, trained_form
 
 GALAXIES = 2
@@ -26,8 +27,9 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
     UserError
         If the network cannot be built or called; it returns another shape, numbers that are not finite, or
         probabilities; a parameter takes no part in its outputs, or its gradient is not finite; it draws from torch's
-        generator; it has no dropout though distributions are to come from it; two of its tensors are one; or its
-        aligned form computes something else.
+        generator; it has no dropout though distributions are to come from it; two of its tensors are one; its aligned
+        form computes something else; or a group of ``training.groups`` or of its class names no layer of it, or two
+        hold a parameter.
     """
     path, options = settings.network, settings.options
     choices = variant(settings), inputs, options, head.ordered
@@ -39,6 +41,7 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
         )
     if head.exact:
         compute_in_float32(network.head)
+    paces = grouped(network, settings)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(GALAXIES, *inputs.shape, generator=generator)
     numbers = torch.rand(GALAXIES, len(inputs.numbers), generator=generator)
@@ -55,7 +58,7 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
         with torch.no_grad():  # validation, and a single galaxy
             alone = _outputs(path, network.eval(), images[:1], numbers[:1], torch.float32, head.outputs)
     _check_tensors(path, network)
-    form = trained_form(network, torch.bfloat16)  # with padded channels
+    form = trained_form(network, torch.bfloat16, paces)  # with padded channels
     if form is not network:
         with torch.no_grad():
             aligned = outputs_of(form.eval(), images[:1], numbers[:1], torch.float32)

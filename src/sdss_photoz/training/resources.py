@@ -78,13 +78,20 @@ def count_galaxies(table: str | Path) -> int | None:
 def cost_of(network: str, grid: PixelGrid = CUBE) -> Cost:
     """Cost of a network for cubes of a grid: in proportion to the pixels that it reads, a larger one's weights too.
 
-    A network that an import path names is not measured, and counted as the largest of the library's.
+    A network that an import path names is counted as the largest of the library's, until it is measured
+    (`measured.read_cost`).
     """
     cost, fraction = COSTS.get(network, COSTS["inception"]), grid.size**2 / CUBE.size**2
     return Cost(*(value * fraction for value in cost[:-1]), math.ceil(cost.weights * max(fraction, 1)))
 
 
-def memory_to_train(galaxies: int | None, settings: "Training", attempt: int = 1, grid: PixelGrid = CUBE) -> int:
+def memory_to_train(
+    galaxies: int | None,
+    settings: "Training",
+    attempt: int = 1,
+    grid: PixelGrid = CUBE,
+    cost: Cost | None = None,
+) -> int:
     """Memory (MB) for the training of one network.
 
     Parameters
@@ -97,10 +104,12 @@ def memory_to_train(galaxies: int | None, settings: "Training", attempt: int = 1
         Number of the job's attempt, from 1; each requests more.
     grid : PixelGrid
         Pixels and bands of the cubes.
+    cost : Cost, optional
+        Of the network, where it was measured (`measured.read_cost`); default: `cost_of`.
     """
     if galaxies is None:
         return attempt * DEFAULT_MEMORY
-    cost = cost_of(settings.network, grid)
+    cost = cost or cost_of(settings.network, grid)
     memory = (
         _network(cost, settings, WEIGHT_COPIES, settings.batch * cost.activations)
         + _reading(grid)
@@ -109,9 +118,15 @@ def memory_to_train(galaxies: int | None, settings: "Training", attempt: int = 1
     return attempt * math.ceil(memory / 1e6)
 
 
-def minutes_to_train(galaxies: int | None, settings: "Training", attempt: int = 1, grid: PixelGrid = CUBE) -> int:
+def minutes_to_train(
+    galaxies: int | None,
+    settings: "Training",
+    attempt: int = 1,
+    grid: PixelGrid = CUBE,
+    cost: Cost | None = None,
+) -> int:
     """Minutes for the training of one network; parameters as for `memory_to_train`."""
-    cost, seen = cost_of(settings.network, grid), (galaxies or 0) * settings.epochs
+    cost, seen = cost or cost_of(settings.network, grid), (galaxies or 0) * settings.epochs
     minutes = _minutes(seen * cost.training_flop, seen * cost.training_seconds, settings)
     return attempt * (MAX_MINUTES if galaxies is None else minutes)
 
@@ -124,11 +139,12 @@ def memory_to_predict(
     attempt: int = 1,
     grid: PixelGrid = CUBE,
     bins: int = 180,
+    cost: Cost | None = None,
 ) -> int:
     """Memory (MB) for the distributions of the test galaxies of one of `folds` folds by each of `members` networks."""
     if galaxies is None:
         return attempt * DEFAULT_MEMORY
-    cost = cost_of(settings.network, grid)
+    cost = cost or cost_of(settings.network, grid)
     distributions = 3 * math.ceil(galaxies / folds) * members * bins * 4  # bytes, with their table
     memory = _network(cost, settings, 2 * members, PREDICTION_BATCH * cost.activations) + _reading(grid)
     memory += distributions
@@ -143,9 +159,10 @@ def minutes_to_predict(
     attempt: int = 1,
     grid: PixelGrid = CUBE,
     passes: int = 1,
+    cost: Cost | None = None,
 ) -> int:
     """Minutes for the predictions of `memory_to_predict`, of which each takes so many `passes` (`Head.passes`)."""
-    cost = cost_of(settings.network, grid)
+    cost = cost or cost_of(settings.network, grid)
     seen = math.ceil((galaxies or 0) / folds) * members * (8 if settings.symmetry_averaging else 1) * passes
     minutes = _minutes(seen * cost.prediction_flop, seen * cost.prediction_seconds, settings)
     return attempt * (MAX_MINUTES if galaxies is None else minutes)

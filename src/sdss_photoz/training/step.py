@@ -17,9 +17,10 @@ from sdss_photoz.device import on_gpu
 from sdss_photoz.networks.parts import dropout
 from sdss_photoz.networks.parts.exact import compute_in_float32
 from sdss_photoz.targets.head import Head
-from sdss_photoz.training.adam import Adam
+from sdss_photoz.training.adam import Adam, Pace
 from sdss_photoz.training.averaging import Average, newest_fraction
 from sdss_photoz.training.fast.aligned import AlignedNetwork, NotAligned
+from sdss_photoz.training.groups import grouped
 
 if TYPE_CHECKING:
     from sdss_photoz.config import Training
@@ -62,17 +63,20 @@ def outputs_of(network: Callable[..., Tensor], images: Tensor, numbers: Tensor, 
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
-def trained_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+def trained_form(network: nn.Module, dtype: torch.dtype, paces: dict[str, Pace] | None = None) -> nn.Module:
     """The module that is trained in place of a network: its `AlignedNetwork` if it has the attribute ``wide``.
 
     Channels are padded for matrix units, that is in bfloat16 and on a GPU; elsewhere 5x5 convolutions use the Fourier
-    transform. A network that has no aligned form is trained as it is, which a line of the log tells.
+    transform. A network that has no aligned form, or parameters of different paces in one of its tensors, is trained as
+    it is, which a line of the log tells.
     """
     if not getattr(network, "wide", False):
         return network
     matrix_units = dtype == torch.bfloat16 or on_gpu(next(network.parameters()))
     try:
-        return AlignedNetwork(network) if matrix_units else AlignedNetwork(network, multiple=1, fourier=True)
+        form = AlignedNetwork(network) if matrix_units else AlignedNetwork(network, multiple=1, fourier=True)
+        form.by_tensor(paces or {})
+        return form
     except NotAligned as error:
         _log.info("the network is trained in its plain form, which is slower, for %s", error)
         return network
@@ -127,8 +131,10 @@ class Trainer:
     ):
         self.network, self.settings, self.steps, self.compute_dtype = network, settings, steps, compute_dtype
         device = next(network.parameters()).device
-        self.form = form or trained_form(network, compute_dtype)
+        paces = grouped(network, settings)
+        self.form = form or trained_form(network, compute_dtype, paces)
         self.aligned = isinstance(self.form, AlignedNetwork)
+        paces = self.form.by_tensor(paces) if self.aligned else paces
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.failed = torch.full_like(self.step, NO_STEP)
         # Adam's kernel reads float32 on a GPU; on a CPU it takes float64
@@ -141,7 +147,8 @@ class Trainer:
         dropout.set_step(self.form, self.step)
         if head.exact and not self.aligned:
             compute_in_float32(self.form.head)
-        self.optimizer = Adam({name: p for name, p in self.form.named_parameters() if p.requires_grad}, self.rate)
+        trained = {name: p for name, p in self.form.named_parameters() if p.requires_grad}
+        self.optimizer = Adam(trained, self.rate, paces)
         self.channels = next(self.form.network.children()).weight.shape[1] if self.aligned else 0
         self.low_precision = self.aligned and compute_dtype == torch.bfloat16
         self.image_dtype = compute_dtype if self.low_precision else torch.float32

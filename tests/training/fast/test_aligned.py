@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sdss_photoz.networks import build
-from sdss_photoz.networks.parts.layers import flatten
-from sdss_photoz.training.fast.aligned import AlignedNetwork
+from sdss_photoz.networks.parts.layers import Convolution, Dense, flatten
+from sdss_photoz.training.fast.aligned import AlignedNetwork, NotAligned
 
 
 def _batch(count=6):
@@ -114,3 +114,49 @@ def test_the_dense_layer_reads_the_features_as_a_view(narrow_network):
     aligned.network.inception4.register_forward_hook(lambda _, __, output: seen.append(output))
     aligned(*_batch()[:2])
     assert flatten(seen[0]).data_ptr() == seen[0].data_ptr()
+
+
+def _no_hook(layer, inputs):
+    return None
+
+
+class Scaled(Dense):
+    """A layer that computes something else than the one it is derived from."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Strided(Convolution):
+    """A layer like another, of a class that nothing is known of."""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda n: setattr(n, "dense1", Scaled(13, 11)), "dense1 is a Scaled"),
+        (lambda n: setattr(n, "inception1", nn.Identity()), "inception1 is a Identity"),
+        (lambda n: setattr(n.inception1, "into_3x3", Strided(18, 4, 1)), "inception1.into_3x3 is a Strided"),
+        (lambda n: setattr(n.inception1, "branch_3x3", nn.Conv2d(4, 9, 3)), "inception1.branch_3x3 is a Conv2d"),
+        (lambda n: setattr(n.inception1.branch_3x3, "stride", 2), "inception1.branch_3x3 is a Convolution of stride 2"),
+        (lambda n: setattr(n.dense1, "scale", 2.0), "dense1 has an attribute scale, which a Dense has not"),
+        (lambda n: setattr(n.conv0, "forward", torch.relu), "conv0 has an attribute forward"),
+        (lambda n: n.dense1.register_buffer("mask", None, persistent=False), "dense1 has an attribute mask"),
+        (lambda n: n.inception0.add_module("branch_7x7", Convolution(6, 5, 7)), "has an attribute branch_7x7"),
+        (lambda n: n.dense1.register_forward_pre_hook(_no_hook), "dense1 has hooks"),
+        (lambda n: setattr(n.conv0, "norm", nn.BatchNorm2d(6)), "conv0.norm is a BatchNorm2d"),
+        (lambda n: setattr(n.inception0, "into_pool", Convolution(6, 3, 3)), "branches of different kinds"),
+        (lambda n: setattr(n.inception0, "into_pool", Convolution(6, 4, 1)), "branches of different kinds"),
+        (lambda n: setattr(n.inception0, "pool", torch.relu), "inception0 has another pool"),
+        (lambda n: setattr(n.dense0, "dropout", nn.Dropout(0.5)), "dense0 has dropout"),
+        (lambda n: setattr(n.dense1, "dropout", nn.Dropout(0.5)), "dense1.dropout is a Dropout"),
+        (lambda n: setattr(n, "conv0", Convolution(5, 7, 5)), "inception0.into_3x3 reads 6 channels, but .* has 7"),
+        (lambda n: delattr(n, "dense2") or delattr(n, "dense1"), "dense0, its last layer, is a DenseWithNumbers"),
+        (lambda n: setattr(n, "scale", nn.Parameter(torch.ones(1))), "scale belongs to none of its layers"),
+    ],
+)  # fmt: skip
+def test_a_layer_that_is_not_known_whole_is_never_taken_for_one_that_is(narrow_network, change, said):
+    AlignedNetwork(narrow_network)
+    change(narrow_network)
+    with pytest.raises(NotAligned, match=said):
+        AlignedNetwork(narrow_network)

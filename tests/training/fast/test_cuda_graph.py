@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from training_galaxies import classes  # of benchmarks/, on pytest's path
 
-from sdss_photoz.config import Training
+from sdss_photoz.config import Group, Training
 from sdss_photoz.device import cpu_threads
 from sdss_photoz.networks import variant
 from sdss_photoz.training import fit
@@ -136,8 +136,9 @@ def test_replayed_steps_give_the_bits_of_eager_steps_over_epochs_the_drop_of_the
         {},
         {"label_width": 0.03, "crps_weight": 1.0},
         {"averaging": "exponential", "batch_norm": True, "dropout": 0.2},
+        {"weight_decay": 0.1, "groups": {"conv0": Group(rate=0.5), "dense1": Group(weight_decay=0.0)}},
     ],
-    ids=["paper", "soft labels and CRPS", "averaged"],
+    ids=["paper", "soft labels and CRPS", "averaged", "grouped"],
 )
 def test_the_aligned_forms_step_is_replayed_bit_for_bit(dtype, recipe):
     settings = SETTINGS.model_copy(update={"bins": 7, **recipe})

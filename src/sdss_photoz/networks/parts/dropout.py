@@ -11,17 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-WORD = 0xFFFFFFFF  # 32 bits, kept in int64
-APART = 0x9E3779B9  # between the seeds of layers, and of the calls of one layer
+from sdss_photoz.inputs.hashing import APART, WORD, hash_words
+
 OF_TORCH = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropout3d: True}  # whether of whole channels
-
-
-def hash_words(x: Tensor) -> Tensor:
-    """Hash of integers to 32 bits, as int64: the finalizer of MurmurHash3 (Appleby 2011)."""
-    x = x & WORD
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & WORD
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & WORD
-    return x ^ (x >> 16)
 
 
 class Dropout(nn.Module):

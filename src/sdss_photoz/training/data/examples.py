@@ -1,6 +1,7 @@
 """Training examples: images, numbers and labels of galaxies."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from sdss_photoz.device import on_gpu
 from sdss_photoz.inputs.inputs import Inputs, refuse
+from sdss_photoz.inputs.symmetry import SYMMETRIES
 from sdss_photoz.progress import progress
 from sdss_photoz.targets.head import Head
 from sdss_photoz.training.data.order import Sequence
@@ -63,7 +65,8 @@ class Examples:
 
     def __post_init__(self):
         self.device = self.labels.device
-        self._pixels = torch.from_numpy(self.inputs.pixels(self.images)).to(self.device)
+        kinds = ["image"] if self.images else ["part", "cube"] if self.inputs.augmentation.moves else ["part"]
+        self._pixels = {kind: torch.from_numpy(self.inputs.pixels(kind)).to(self.device) for kind in kinds}
         self._bands = None
         if not self.images and self.inputs.bands is not None:
             self._bands = torch.from_numpy(self.inputs.band_index).to(self.device)
@@ -73,7 +76,7 @@ class Examples:
         return len(self.object_id)
 
     def batch(self, index: Tensor, symmetry: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (b, y, x, channel), augmented, numbers (b, k) and labels (b,) of the galaxies `index`."""
+        """Images (b, y, x, channel), after a symmetry, numbers (b, k) and labels (b,) of the galaxies `index`."""
         return self._read(*self.cubes.take(index), index, symmetry)
 
     def batches(self, sequence: Sequence, first: int, last: int) -> Iterator[tuple[Tensor, ...]]:
@@ -82,12 +85,12 @@ class Examples:
         Yields
         ------
         index : Tensor
-            Galaxies and symmetries (2, b), int64, in host memory, page-locked for a GPU.
+            Galaxies and their draws (2, b), int64, in host memory, page-locked for a GPU.
         table : Tensor
             Cubes of the batch on the device, valid until the next step; absent if all cubes are resident there.
         """
-        for galaxies, symmetry, table, positions in self.cubes.batches(sequence, first, last):
-            index = torch.from_numpy(np.stack([galaxies, symmetry]))
+        for galaxies, draws, table, positions in self.cubes.batches(sequence, first, last):
+            index = torch.from_numpy(np.stack([galaxies, draws]))
             index = index.pin_memory() if on_gpu(self.device) else index
             yield (index,) if positions is None else (index, table)
 
@@ -115,30 +118,39 @@ class Examples:
         dtype : torch.dtype, optional
             Dtype of the images; default: float32.
         """
-        galaxies, symmetry = index
+        galaxies, draws = index
+        symmetry, words = draws, None
+        if self.inputs.augmentation.words:
+            symmetry, words = draws % SYMMETRIES, draws // SYMMETRIES
         positions = galaxies if table is None else torch.arange(len(galaxies), device=table.device)
         table = self.cubes.cubes if table is None else table
-        images, numbers, labels = self._read(table, positions, galaxies, symmetry if augment else None)
+        images, numbers, labels = self._read(table, positions, galaxies, symmetry if augment else None, words)
         images = images.to(dtype or images.dtype)
         if channels > images.shape[-1]:
             images = F.pad(images, (0, channels - images.shape[-1]))
         return images, numbers, labels
 
-    def _read(self, table: Tensor, positions: Tensor, index: Tensor, symmetry: Tensor | None):
+    def _read(
+        self, table: Tensor, positions: Tensor, index: Tensor, symmetry: Tensor | None, words: Tensor | None = None
+    ):
+        inputs, augmentation = self.inputs, self.inputs.augmentation
         numbers, labels = (column.index_select(0, index) for column in (self.numbers, self.labels))
         pixels, depth = table.shape[1:]
-        side = self.inputs.grid.size * (1 if self.images else self.inputs.rebin)
+        moved = words is not None and augmentation.moves
+        chosen = self._pixels["image" if self.images else "cube" if moved else "part"]
+        side = math.isqrt(chosen.shape[1])
         if symmetry is None and side**2 == pixels:
             read = table.index_select(0, positions)
         else:
-            chosen = self._pixels[:1] if symmetry is None else self._pixels.index_select(0, symmetry)
+            chosen = chosen[:1] if symmetry is None else chosen.index_select(0, symmetry)
             chosen = positions[:, None] * pixels + chosen
             read = table.view(-1, depth).index_select(0, chosen.view(-1))
         read = read.view(len(index), side, side, depth)
         if self.images:
             return read.float(), numbers, labels
         read = read if self._bands is None else read.index_select(3, self._bands)
-        return self.inputs.images(read, self._noise), numbers, labels
+        read = augmentation.moved(read, words, inputs.grid.size * inputs.rebin) if moved else read
+        return inputs.images(read, self._noise, words), numbers, labels
 
 
 @dataclass
@@ -170,7 +182,9 @@ class Catalogue:
 def gather(
     galaxies: "pd.DataFrame", cubes: Iterable[np.ndarray], inputs: Inputs, head: Head, device: torch.device
 ) -> Examples:
-    """Examples with all cubes on the device: images, float32, on a CPU; cubes, float16 nanomaggies, on a GPU.
+    """Examples with all cubes on the device: float16 nanomaggies on a GPU; on a CPU, in float32, the images.
+
+    Images that are not `Inputs.static` are made of each batch, also on a CPU, which then keeps the cubes.
 
     Parameters
     ----------
@@ -191,8 +205,9 @@ def gather(
         If a value of a cube is not finite or overflows float16, or a number or a label is missing.
     """
     catalogue = Catalogue.of(galaxies, inputs, head)
-    as_float16 = on_gpu(device)
-    kept = (inputs.cubes.size**2, len(inputs.cubes.bands)) if as_float16 else (inputs.grid.size**2, inputs.channels)
+    as_float16, as_images = on_gpu(device), not on_gpu(device) and inputs.static
+    side, side, depth = inputs.shape if as_images else inputs.cubes.shape
+    kept = side**2, depth
     resident = torch.empty(len(galaxies), *kept, dtype=torch.float16 if as_float16 else torch.float32, device=device)
     digest = catalogue.digest()
     start = 0
@@ -202,10 +217,10 @@ def gather(
         flux = torch.from_numpy(piece)
         for galaxy in range(0, len(piece), CACHED):
             block = flux[galaxy : galaxy + CACHED]
-            block = block if as_float16 else inputs.images(inputs.cut(block))
+            block = inputs.images(inputs.cut(block)) if as_images else block
             resident[start + galaxy : start + galaxy + len(block)] = block.reshape(len(block), *kept).to(device)
         start += len(piece)
-    return catalogue.examples(Resident(resident), not as_float16, digest.hexdigest(), device)
+    return catalogue.examples(Resident(resident), as_images, digest.hexdigest(), device)
 
 
 def check_flux(galaxies: "pd.DataFrame", flux: np.ndarray, as_float16: bool) -> None:

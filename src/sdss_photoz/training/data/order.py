@@ -127,6 +127,8 @@ class Sequence:
         Key of the order.
     augment : bool
         Whether to draw symmetries; otherwise all are 0.
+    words : bool
+        Whether to draw a word of 60 bits for each visit of a galaxy as well.
     chunks : tuple of ndarray, optional
         Indices of the chunk and of the shard of each galaxy, if they are read in whole chunks (`streamed_permutation`).
     strata : ndarray, optional
@@ -134,10 +136,11 @@ class Sequence:
     """
 
     def __init__(
-        self, count: int, batch: int, seed: int, fold: int, member: int, augment: bool = True, chunks=None, strata=None
+        self, count: int, batch: int, seed: int, fold: int, member: int, augment: bool = True, chunks=None, strata=None,
+        words: bool = False,
     ):  # fmt: skip
         self.count, self.size, self.key, self.augment, self.chunks = count, batch, (seed, fold, member), augment, chunks
-        self.strata = strata
+        self.strata, self.words = strata, words
         self._drawn: dict[int, Future] = {}
         self._lock, self._pool = Lock(), ThreadPoolExecutor(1)
 
@@ -146,7 +149,7 @@ class Sequence:
         return -(-epochs * self.count // self.size)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Galaxies (batch,) and their symmetries (batch,), int64, of a step."""
+        """Galaxies (batch,) and their draws (batch,), int64, of a step: symmetry + 8 x word, or the symmetry alone."""
         positions = np.arange(step * self.size, (step + 1) * self.size)
         epochs, within = np.divmod(positions, self.count)
         galaxies, symmetry = np.empty_like(positions), np.zeros_like(positions)
@@ -177,7 +180,7 @@ class Sequence:
                     yield epoch * self.count + end, order[begin:end]
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Order, bounds of groups, and symmetries in that order, of an epoch; the next epoch is drawn in a thread."""
+        """Order, bounds of groups, and draws in that order, of an epoch; the next epoch is drawn in a thread."""
         with self._lock:
             for wanted in (epoch, epoch + 1):
                 if wanted not in self._drawn:
@@ -195,4 +198,8 @@ class Sequence:
             order, bounds = streamed_permutation(*self.key, epoch, *self.chunks)
         else:
             order = permutation(*self.key, epoch, self.count)
-        return order, bounds, (drawn[order] + repeats) % SYMMETRIES if self.augment else drawn
+        drawn = (drawn[order] + repeats) % SYMMETRIES if self.augment else drawn
+        if self.words:
+            words = random_words(*self.key, epoch, 5, count=self.count) >> np.uint64(4)
+            drawn = drawn + SYMMETRIES * words.astype(np.int64)
+        return order, bounds, drawn

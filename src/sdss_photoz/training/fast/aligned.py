@@ -7,6 +7,7 @@ of all weights that read or produce them, so that Adam leaves these weights at e
 """
 
 import copy
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import torch
@@ -24,13 +25,10 @@ from sdss_photoz.networks.parts.layers import (
     pool_same,
 )
 from sdss_photoz.training.fast.fourier import convolve
+from sdss_photoz.training.fast.known import NotAligned, check_known
 
 CACHE = 2**19  # bytes of activations that fit in the cache of a CPU core
 MULTIPLE = 8  # of channels for full speed of matrix units in bfloat16
-
-
-class NotAligned(ValueError):
-    """A network has no aligned form."""
 
 
 class Place(NamedTuple):
@@ -285,12 +283,13 @@ class AlignedNetwork(nn.Module):
         self.network = copy.deepcopy(plain)
         self.shapes = {name: value.shape for name, value in plain.state_dict().items()}
         self.places, self.exact, channels = {}, set(), None
-        *_, last = plain.children()
+        *_, last = None, *plain.children()
         for name, layer in plain.named_children():
             if channels is None and type(layer) is not Convolution:
                 raise NotAligned(f"{name}, its first layer, is a {type(layer).__name__} instead of a Convolution")
             channels = channels or Channels.concatenated(layer.weight.shape[1], multiple=multiple)
-            aligned = _align(name, layer, channels, layer is last, fourier)
+            check_known(name, layer, len(channels.real), layer is last)
+            aligned = _align(layer, channels, layer is last, fourier)
             setattr(self.network, name, aligned)
             channels, prefix = aligned.channels, f"network.{name}."
             self.exact |= {prefix + kind for kind in aligned.exact}
@@ -318,6 +317,22 @@ class AlignedNetwork(nn.Module):
                 aligned[place.name][place.index] = value[place.of]
         return aligned
 
+    def by_tensor(self, values: dict[str, Hashable]) -> dict[str, Hashable]:
+        """Values that belong to plain parameters, by the names of the padded tensors that hold these.
+
+        Raises
+        ------
+        NotAligned
+            If a tensor would hold parameters of different values.
+        """
+        found, first = {}, {}
+        for name, value in values.items():
+            for place in self.places[name]:
+                if found.setdefault(place.name, value) != value:
+                    raise NotAligned(f"one tensor holds {first[place.name]} and {name}, which are of different groups")
+                first.setdefault(place.name, name)
+        return found
+
     def unpack(self, aligned: dict[str, Tensor]) -> dict[str, Tensor]:
         """Remove the padding; the inverse of `pack`."""
         plain = {}
@@ -329,14 +344,12 @@ class AlignedNetwork(nn.Module):
         return plain
 
 
-def _align(name: str, layer: nn.Module, channels: Channels, last: bool, fourier: bool) -> nn.Module:
-    if type(layer) is Convolution and layer.stride == 1:
+def _align(layer: nn.Module, channels: Channels, last: bool, fourier: bool) -> nn.Module:
+    """The aligned form of a layer that `check_known` knows."""
+    if type(layer) is Convolution:
         return AlignedConvolutions({"": layer}, channels)
     if type(layer) is Inception:
         return AlignedInception(layer, channels, fourier)
     if type(layer) is DenseWithNumbers:
         return AlignedDenseWithNumbers(layer, channels)
-    if type(layer) is Dense:
-        return AlignedDense(layer, channels, last)
-    kind = f"{type(layer).__name__} of stride {layer.stride}" if hasattr(layer, "stride") else type(layer).__name__
-    raise NotAligned(f"{name} is a {kind}")
+    return AlignedDense(layer, channels, last)
