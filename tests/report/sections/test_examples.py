@@ -39,7 +39,7 @@ def test_an_example_of_another_value_has_its_own_grid_and_names():
     images = [np.zeros((64, 64, 3), np.uint8)] * 2
     axes = [axis for axis in examples(images, table, KINDS["value"], 2, "mass").axes if axis.get_visible()]
     for (true, predicted), curve, limits in zip(
-        [(9, 9.2), (11.9, 11.8)], axes[1::2], [(8.2, 10.2), (10, 12)], strict=True
+        [(9, 9.2), (11.9, 11.8)], axes[1::2], [(8.1, 10.1), (10, 12)], strict=True
     ):
         assert [line.get_xdata()[0] for line in curve.lines] == [true, predicted]
         assert curve.get_xlim() == pytest.approx(limits)

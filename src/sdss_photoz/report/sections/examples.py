@@ -144,7 +144,8 @@ def examples(
         right.stairs(galaxy["density"], [*galaxy[low], galaxy[high].iloc[-1]], color=BLUE, fill=True, alpha=0.75)
         right.axvline(true, color=VERMILLION, lw=1.5)
         right.axvline(predicted, color=BLACK, lw=1, ls=":")
-        start = float(np.clip(predicted - stretch / 2, first, last - stretch))
+        middle = predicted if kind.name == "redshift" else (true + predicted) / 2  # so that both are seen
+        start = float(np.clip(middle - stretch / 2, first, last - stretch))
         right.set(xlim=(start, start + stretch), ylim=(0, None), yticks=[])
         right.spines["left"].set_visible(False)
         if index >= len(images) - across:
