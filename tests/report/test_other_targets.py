@@ -103,6 +103,7 @@ def test_captions_and_credits_name_the_column_and_no_redshift(report):
     _, page = report
     trials = page[page.index("<h2>Trial") : page.index("<h2>Sample")]
     assert "predicted &minus; true <code>mass</code>" in " ".join(trials.split())
+    assert "Solid: the true value. Dotted: the prediction." in " ".join(trials.split())
     assert "all that are <code>far</code>" in " ".join(trials.split())
     assert "Pasquet" not in page
     assert "to predictions of <code>mass</code>, <code>far</code> with their" in page
@@ -112,6 +113,7 @@ def test_a_run_may_mix_redshifts_and_other_targets(tmp_path):
     page = write(tmp_path, ["redshift", "value"])
     assert "to photometric redshifts and predictions of <code>mass</code> with their" in page
     assert "Pasquet" in page
+    assert "Solid: spectroscopic redshift. Dotted: photometric redshift." in " ".join(page.split())
     figures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert {"redshift-redshifts", "value-true_predicted"} <= figures
     alone = write(tmp_path / "alone", ["redshift"])

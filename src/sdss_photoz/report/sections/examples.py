@@ -23,7 +23,7 @@ TEMPLATE = """\
 {% call figure(figures.examples, "Colour images of galaxies, each beside its " ~ which ~ "distribution") %}Galaxies \
 at evenly spaced ranks of {{ quantity }}, not chosen by eye: {{ picture }} ({{ wide }}&Prime; wide, North up, East \
 left) beside the ensemble&rsquo;s distribution over a stretch of {{ "%g" | format(stretch) }} in {{ quantity }}. \
-Solid: {{ true }}. Dotted: {{ predicted }}.{% endcall %}"""
+Solid: {{ truth }}. Dotted: {{ prediction }}.{% endcall %}"""
 
 
 def content(run: Run, trial: Trial) -> Content | None:
@@ -51,8 +51,8 @@ def content(run: Run, trial: Trial) -> Content | None:
             "quantity": quantity(trial),
             "which": "redshift " if redshifts else "",
             "stretch": stretch,
-            "true": "spectroscopic redshift" if redshifts else "the true value",
-            "predicted": "photometric redshift" if redshifts else "the prediction",
+            "truth": "spectroscopic redshift" if redshifts else "the true value",
+            "prediction": "photometric redshift" if redshifts else "the prediction",
         },
         tables={"examples": examples_table(chosen, _distributions(trial, chosen.index.to_numpy()), grid, kind)},
         figures={"examples": partial(examples, images, kind=kind, stretch=stretch, name=name)},
