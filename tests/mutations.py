@@ -189,6 +189,13 @@ MUTATIONS = [
         ("tests/training/test_fit.py::test_the_written_network_is_that_of_the_best_epoch_where_later_ones_are_worse",),
     ),
     Mutation(
+        "the weight decay of a group is added to its gradients",
+        f"{PACKAGE}/training/adam.py",
+        "kernel = torch._fused_adamw_ if decay else torch._fused_adam_",
+        "kernel = torch._fused_adam_",
+        ("tests/training/test_groups.py::test_the_optimizer_of_groups_is_torchs_also_from_a_state_in_the_middle",),
+    ),
+    Mutation(
         "training galaxies are predicted as test galaxies",
         f"{PACKAGE}/training/jobs.py",
         'chosen = select(galaxies, folds, fold, "test")',

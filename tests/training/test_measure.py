@@ -18,6 +18,7 @@ from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.targets.head import head_of
 from sdss_photoz.training.measure import measure, measure_network
 from sdss_photoz.training.measured import measurement, measurements, read_cost
+from sdss_photoz.training.rehearsal import rehearse
 from sdss_photoz.training.resources import (
     COSTS,
     Cost,
@@ -114,12 +115,18 @@ def test_a_measurement_is_shared_by_the_trials_whose_networks_cost_the_same():
         "bins": {"target": {"bins": 90}},
         "bands": {"inputs": {"bands": "gri"}},
         "numbers": {"inputs": {"numbers": []}},
-        "column": {"target": {"column": "z_spec", "high": 0.5}},
+        "column": {"target": {"column": "z_spec", "high": 0.5, "kind": "value"}},
+        "mixture": {"target": {"method": "mixture"}},
+        "crps": {"target": {"method": "mixture", "loss": "crps"}},
+        "components": {"target": {"method": "mixture", "components": 4}},
         "librarys": {"training": {"network": "inception"}},
     }
     config = own(trials=trials)
     found = measurements(config)
-    assert list(found.values()) == [["one", "other_course", "column"], ["options"], ["bins"], ["bands"], ["numbers"]]
+    shared = ["one", "other_course", "column"], ["mixture", "crps"]
+    assert list(found.values()) == [
+        shared[0], ["options"], ["bins"], ["bands"], ["numbers"], shared[1], ["components"],
+    ]  # fmt: skip
     assert all(name.startswith("tests.fixtures.plain_network.Network-") for name in found)
     assert measurement(config, "one") == config.folder / "training" / "networks" / f"{next(iter(found))}.json"
     assert measurement(config, "librarys") is None
@@ -173,3 +180,12 @@ def test_a_network_of_any_way_to_predict_is_measured(method):
     settings, target = config.trial_training("images"), config.trial_target("images")
     found = measure(settings, Inputs(), head_of(target, settings))
     assert min(found) > 0
+
+
+def test_the_aligned_form_of_outputs_in_float32_is_compared_too(caplog):
+    """Or a network whose layers do not follow one another would be found by no rehearsal."""
+    caplog.set_level("INFO")
+    config = check({"training": {"network": "inception"}, "target": {"method": "mixture"}})
+    settings = config.trial_training("images")
+    rehearse(settings, Inputs(), head_of(config.trial_target("images"), settings))
+    assert "plain form" not in caplog.text

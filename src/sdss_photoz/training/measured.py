@@ -10,7 +10,8 @@ from sdss_photoz.training.resources import COSTS, Cost
 if TYPE_CHECKING:
     from sdss_photoz.config import Config
 
-OF_VALUES = {"column", "low", "high"}  # keys of a target that change no number of outputs
+# Keys of a target that change no number of outputs
+OF_VALUES = {"column", "low", "high", "kind", "loss", "distribution", "draws"}
 
 
 def measurements(config: "Config") -> dict[str, list[str]]:

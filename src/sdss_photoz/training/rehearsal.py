@@ -39,6 +39,7 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
             f"target.distribution is dropout, but {path} has no layer torch.nn.Dropout: add one, or choose another "
             "target.distribution."
         )
+    kind = type(network.head)
     if head.exact:
         compute_in_float32(network.head)
     paces = grouped(network, settings)
@@ -58,6 +59,7 @@ def rehearse(settings: Training, inputs: Inputs, head: Head) -> None:
         with torch.no_grad():  # validation, and a single galaxy
             alone = _outputs(path, network.eval(), images[:1], numbers[:1], torch.float32, head.outputs)
     _check_tensors(path, network)
+    network.head.__class__ = kind  # which the aligned form knows
     form = trained_form(network, torch.bfloat16, paces)  # with padded channels
     if form is not network:
         with torch.no_grad():
