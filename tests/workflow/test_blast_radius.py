@@ -74,6 +74,12 @@ RADIUS = {
     "inputs.rebin": (2, TRAINING),
     "inputs.stretch": ("sqrt", TRAINING),
     "inputs.numbers": (["ebv", "psf_fwhm_r"], TRAINING),
+    "inputs.missing": ("mean", TRAINING),
+    "inputs.augmentation.symmetries": (False, TRAINING),
+    "inputs.augmentation.rotation": (True, TRAINING),
+    "inputs.augmentation.shift": (2.0, TRAINING),
+    "inputs.augmentation.zoom": (1.2, TRAINING),
+    "inputs.augmentation.noise": (0.5, TRAINING),
     "target.column": ("model_mag_r", TRAINING),
     "target.low": (-0.1, TRAINING),
     "target.high": (0.5, TRAINING),
@@ -149,6 +155,7 @@ RAISED = {
 }
 ELSEWHERE = {"run", "regions", "cubes.source"}  # another folder; only through the keys below; needs a file
 ELSEWHERE |= {"training.options"}  # of a network of one's own: test_own_network.py
+ELSEWHERE |= {"inputs.channels"}  # of another network than that of the tiny run: below
 METHOD_KEYS = {  # beside the method that each concerns
     "target.components": "{method: mixture, components: 3}",
     "target.loss": "{method: regression, loss: mae}",
@@ -237,6 +244,13 @@ def test_a_region_that_no_trial_names_reruns_the_report_that_prints_it(tiny):
 @pytest.mark.parametrize("stage", RAISED)
 def test_a_raised_version_reruns_its_stage_and_those_after(tiny, stage):
     assert rules_to_run(tiny, raised=stage) == RAISED[stage]
+
+
+def test_channels_are_among_the_parameters_of_their_trial_alone():
+    trials = {"bands": {}, "colours": {"inputs": {"channels": ["g-r", "r"]}}}
+    found = config.check({"training": {"network": "inception"}, "trials": trials})
+    tasks = [found.trial_task(trial) for trial in trials]
+    assert tasks == [{}, {"inputs": {"channels": ["g-r", "r"]}}]  # which the params of training and evaluation hold
 
 
 def test_a_key_given_its_default_reruns_nothing(tiny):

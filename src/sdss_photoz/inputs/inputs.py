@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdss_photoz.condition import columns_of, evaluated
 from sdss_photoz.errors import UserError
 from sdss_photoz.inputs import channels
 from sdss_photoz.inputs.augmentation import Augmentation
 from sdss_photoz.inputs.symmetry import symmetry_table
+from sdss_photoz.refusal import refuse
 from sdss_photoz.surveys import CUBE, SDSS, PixelGrid
 
 if TYPE_CHECKING:
@@ -230,6 +230,8 @@ class Inputs:
 
     def _column(self, galaxies: "pd.DataFrame", name: str) -> np.ndarray:
         """One of `numbers`, float64; galaxies that lack it are refused by name, or have NaN."""
+        from sdss_photoz.condition import columns_of, evaluated  # needs pandas, without which the benchmark runs
+
         values = evaluated(name, galaxies, "inputs.numbers")
         lacking = ~np.isfinite(values)
         if name in AS_IT_IS or self.missing == "refuse":
@@ -241,16 +243,3 @@ class Inputs:
 
 
 DEFAULT = Inputs()
-
-
-def refuse(galaxies: "pd.DataFrame", bad: np.ndarray, what: str, remedy: str) -> None:
-    """Raise a `UserError` that names at most five of the galaxies that are `bad` (n,) bool, if there are any.
-
-    By their object_id, or without that column by their row, counted from 1.
-    """
-    if bad.any():
-        key, names = "row", np.arange(1, len(galaxies) + 1)
-        if "object_id" in galaxies:
-            key, names = "object_id", galaxies["object_id"].to_numpy()
-        named = ", ".join(map(str, names[bad][:5])) + (" …" if bad.sum() > 5 else "")
-        raise UserError(f"no network can use {key} {named}, whose {what}: {remedy}.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sdss_photoz.errors import UserError
-from sdss_photoz.inputs.inputs import refuse
+from sdss_photoz.refusal import refuse
 from sdss_photoz.scores.grid import Grid
 
 if TYPE_CHECKING:  # the benchmark of training runs without pandas
@@ -76,7 +76,7 @@ class Label(NamedTuple):
             ) from None
 
     def check(self, values: np.ndarray) -> None:
-        """Refuse values (n,) that are no numbers, outside of the grid if `outside` is "refuse", or no yes and no."""
+        """Refuse values (n,) outside of the grid if `outside` is "refuse", or that are no yes and no."""
         if self.kind == "yes_no" and not np.isin(values, (0, 1)).all():
             other = values[~np.isin(values, (0, 1))]
             raise UserError(
@@ -90,14 +90,12 @@ class Label(NamedTuple):
         found = (
             f"{outliers.sum()} of {len(values)} {self.plural} are outside the bins' range {grid.low:g}..{grid.high:g}"
         )
-        if self.outside == "refuse" or np.isnan(values).any():
+        if self.outside == "refuse":
             own = self.column == "z_spec"
             remedy = (
                 "lower sample.z_max" if own else "widen target.low and target.high, leave them out by trials.NAME.where"
             )
             remedy += ", correct the catalogue, or set training.outside_bins to clip"
-            if self.outside == "clip":
-                remedy = "correct the catalogue, for what is no number cannot be clipped"
             raise UserError(f"{found} (the first is {values[outliers][0]:g}): {remedy}.")
         _log.warning("%s: they count in the first or the last bin", found)
 

@@ -37,10 +37,17 @@ def test_the_highest_redshift_of_the_sample_falls_into_the_last_bin():
     assert Label().bin_of([0.0, 0.4]).tolist() == [0, 179]
 
 
-@pytest.mark.parametrize("z", [-0.001, 0.41, math.nan])
+@pytest.mark.parametrize("z", [-0.001, 0.41])
 def test_a_redshift_outside_the_bins_is_refused(z):
     with pytest.raises(UserError, match=r"1 of 2 redshifts are outside the bins' range 0..0.4"):
         Label().of(pd.DataFrame({"z_spec": [0.1, z]}))
+
+
+@pytest.mark.parametrize("outside", ["refuse", "clip"])
+def test_a_galaxy_without_a_redshift_is_refused_by_name(outside):
+    galaxies = pd.DataFrame({"object_id": [7, 8], "z_spec": [0.1, math.nan]})
+    with pytest.raises(UserError, match="no network can use object_id 8, whose z_spec is not a number"):
+        Label(outside=outside).of(galaxies)
 
 
 def test_redshifts_outside_the_bins_count_in_the_outermost_where_they_are_clipped(capsys):
@@ -48,8 +55,6 @@ def test_redshifts_outside_the_bins_count_in_the_outermost_where_they_are_clippe
     z = clipped.of(pd.DataFrame({"z_spec": [-0.001, 0.1, 0.41, 7.0]}))
     assert clipped.bin_of(z).tolist() == [0, 45, 179, 179]
     assert "3 of 4 redshifts are outside the bins' range 0..0.4" in capsys.readouterr().err
-    with pytest.raises(UserError, match="what is no number cannot be clipped"):
-        clipped.of(pd.DataFrame({"z_spec": [0.1, math.nan]}))
 
 
 def test_entropy_of_equally_filled_bins_is_the_logarithm_of_their_number():

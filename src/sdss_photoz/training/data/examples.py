@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sdss_photoz.device import on_gpu
-from sdss_photoz.inputs.inputs import Inputs, refuse
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.inputs.symmetry import SYMMETRIES
 from sdss_photoz.progress import progress
+from sdss_photoz.refusal import refuse
 from sdss_photoz.targets.head import Head
 from sdss_photoz.training.data.order import Sequence
 from sdss_photoz.training.data.residence import Pinned, Resident, Streamed
