@@ -16,8 +16,10 @@ from sdss_photoz.progress import progress
 UNREADABLE = (ValueError, OSError, IndexError, RuntimeError)  # raised by zarr and its codecs for a damaged shard
 
 
-def load_cubes(path, rows, digest: str | None = None, label: str | None = None) -> np.ndarray:
-    """Load cubes for a network; pixels that no frame covers become zero.
+def load_cubes(
+    path, rows, digest: str | None = None, label: str | None = None, uncovered: float = 0.0
+) -> np.ndarray:  # fmt: skip
+    """Load cubes.
 
     Parameters
     ----------
@@ -29,11 +31,13 @@ def load_cubes(path, rows, digest: str | None = None, label: str | None = None) 
         Digest of the selection that the rows belong to; a store of another selection is refused.
     label : str, optional
         Label of a progress bar; None shows none.
+    uncovered : float
+        What a pixel holds that no frame covers; NaN in the store.
 
     Returns
     -------
     ndarray
-        (len(rows), y, x, band) float32, nanomaggies, zero where no frame covers the pixel.
+        (len(rows), y, x, band) float32, nanomaggies.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def load_cubes(path, rows, digest: str | None = None, label: str | None = None) 
         with _damage_as_user_error(path, shard_files(path, first // shard)[0]):
             block = flux[first : first + inner]
         block = np.ascontiguousarray(block, np.float32).reshape(len(block), -1)
-        _copy_nan_as_zero(block, rows[wanted] - first, flat, wanted)
+        _copy_nan_as(np.float32(uncovered), block, rows[wanted] - first, flat, wanted)
     return cubes
 
 
@@ -99,13 +103,13 @@ def _damage_as_user_error(path, shard: Path):
 
 
 @cached_njit
-def _copy_nan_as_zero(block, sources, cubes, targets):
-    """Copy rows `sources` of a block to rows `targets` of cubes, NaN as zero, in one pass."""
+def _copy_nan_as(number, block, sources, cubes, targets):
+    """Copy rows `sources` of a block to rows `targets` of cubes, NaN as another number, in one pass."""
     for k in range(len(targets)):
         cube = block[sources[k]]
         for pixel in range(cube.size):
             value = cube[pixel]
-            cubes[targets[k], pixel] = value if value == value else np.float32(0)
+            cubes[targets[k], pixel] = value if value == value else number
 
 
 def _check_selection(path, found: str, expected: str | None) -> None:

@@ -78,20 +78,21 @@ class Augmentation:
     def moved(self, flux: "Tensor", words: "Tensor", side: int) -> "Tensor":
         """Parts (n, side, side, band) float32 of cubes (n, y, x, band), rotated, shifted and zoomed about the centre.
 
-        Bilinear interpolation between the pixels that a frame covers (flux other than 0), at the same surface
-        brightness; 0 where these have less than half of the weight, as beyond the cube.
+        Bilinear interpolation between the pixels that a frame covers (flux other than NaN), at the same surface
+        brightness; NaN where these have less than half of the weight, as beyond the cube.
         """
         import torch
         from torch.nn import functional as F
 
         planes = flux.float().permute(0, 3, 1, 2)
         places = self.places(words, side, flux.shape[1])
-        both = F.grid_sample(torch.cat([planes, (planes != 0).float()], dim=1), places, align_corners=False)
-        found, covered = both.chunk(2, dim=1)
-        return torch.where(covered >= 0.5, found / covered.clamp(min=0.5), 0).permute(0, 2, 3, 1)
+        known = ~planes.isnan()
+        both = torch.cat([torch.where(known, planes, 0), known.float()], dim=1)
+        found, covered = F.grid_sample(both, places, align_corners=False).chunk(2, dim=1)
+        return torch.where(covered >= 0.5, found / covered.clamp(min=0.5), torch.nan).permute(0, 2, 3, 1)
 
     def with_noise(self, flux: "Tensor", words: "Tensor", noise: "Tensor") -> "Tensor":
-        """Flux (n, y, x, band) float32 with noise, but where no frame covers it (flux 0).
+        """Flux (n, y, x, band) float32 with noise; NaN where no frame covers it.
 
         `noise` (band,) is the typical one of a pixel (nanomaggies).
         """
@@ -104,7 +105,7 @@ class Augmentation:
         keys = hash_words(words + NOISE * APART)[:, None]
         first, second = (uniform(hash_words(hash_words(keys + (2 * number + k + PIXEL)) ^ keys)) for k in (0, 1))
         normal = torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * math.pi * second)  # Box & Muller 1958
-        return flux.float() + self.noise * noise * normal.view(flux.shape) * (flux != 0)
+        return flux.float() + self.noise * noise * normal.view(flux.shape)
 
     @staticmethod
     def _uniform(words: "Tensor", number: int) -> "Tensor":

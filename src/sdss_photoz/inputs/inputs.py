@@ -157,7 +157,8 @@ class Inputs:
         Parameters
         ----------
         flux : Tensor
-            (n, y, x, band) nanomaggies, the pixels of `part` and the bands of `grid`; 0 where no frame covers them.
+            (n, y, x, band) nanomaggies, the pixels of `part` and the bands of `grid`; NaN where no frame covers them,
+            which is 0 in the image: no flux, for the sky is subtracted.
         noise : Tensor, optional
             `noise`, on the device of the flux; default: copied there.
         words : Tensor, optional
@@ -168,6 +169,7 @@ class Inputs:
         noise = torch.tensor(self.noise, device=flux.device) if noise is None else noise
         if words is not None and self.augmentation.noise:
             flux = self.augmentation.with_noise(flux, words, noise / self.rebin)
+        flux = torch.where(flux.isnan(), 0, flux)
         if self.rebin > 1:
             flux = flux.float().unflatten(2, (-1, self.rebin)).unflatten(1, (-1, self.rebin)).sum((2, 4))
         return channels.images(self.channels, flux, self.grid.bands, self.stretch, noise)

@@ -49,7 +49,7 @@ def train(
 ) -> None:
     """Train one member of one fold's ensemble and write its weights and history.
 
-    Galaxies without any frame in a band that is read are left out. Pixels without coverage are zero.
+    Galaxies without any frame in a band that is read are left out. Pixels without coverage are NaN.
 
     Parameters
     ----------

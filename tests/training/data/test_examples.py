@@ -72,10 +72,10 @@ def test_a_batch_holds_the_galaxies_cubes_turned_and_stretched():
     assert labels.tolist() == [45, 45]
 
 
-def test_a_cube_with_a_pixel_that_is_no_number_is_named_by_its_object():
+def test_a_cube_with_an_infinite_pixel_is_named_by_its_object():
     cubes = np.zeros((3, 64, 64, 5), np.float32)
-    cubes[1, 5, 6, 2] = np.nan
-    with pytest.raises(UserError, match="object_id 1001, whose pixels are not numbers"):
+    cubes[1, 5, 6, 2] = np.inf
+    with pytest.raises(UserError, match="object_id 1001, whose pixels are infinite"):
         gather(_galaxies(3), [cubes], *task()[1:], CPU)
 
 

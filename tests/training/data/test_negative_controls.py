@@ -61,24 +61,25 @@ def test_the_noise_follows_from_the_object_id_alone(galaxies):
     assert not np.array_equal(together[7][DISC], without_targets(cubes[[7]], names[[8]])[0][DISC])
 
 
-def test_neighbours_stay_with_a_negative_twin_and_uncovered_pixels_stay_zero():
+def test_neighbours_stay_with_a_negative_twin_and_uncovered_pixels_stay_nan():
     cubes = (np.random.default_rng(1).standard_normal((1, 64, 64, 5)) * 0.01).astype(np.float32)
     cubes[0, 3, 10] = 50
-    cubes[0, :, 60:, 2] = 0
+    cubes[0, :, 60:, 2] = np.nan
     (left,) = without_targets(cubes, np.array([5]))
     assert left[3, 10] == pytest.approx(50 / np.sqrt(2), rel=0.01)
     assert left[60, 53] == pytest.approx(-50 / np.sqrt(2), rel=0.01)
-    assert (left[:, 60:, 2] == 0).all()
-    assert (left[:, :4, 2] == 0).all()
-    assert (left[:, 60:, 1] != 0).all()
-    assert (without_targets(cubes * 0, np.array([5])) == 0).all()
+    assert np.isnan(left[:, 60:, 2]).all()
+    assert np.isnan(left[:, :4, 2]).all()
+    assert np.isfinite(left[:, 4:60]).all()
+    assert np.isfinite(left[:, 60:, 1]).all()
+    assert np.isnan(without_targets(cubes * np.nan, np.array([5]))).all()
 
 
 def test_training_and_prediction_read_cubes_without_their_galaxies(small_run, tmp_path, monkeypatch):
     galaxies, folds, store = small_run
     emptied = tmp_path / "cubes.zarr"
     create_store(emptied, galaxies, 1)
-    cubes = without_targets(load_cubes(store, galaxies["row"]), galaxies["object_id"].to_numpy())
+    cubes = without_targets(load_cubes(store, galaxies["row"], uncovered=np.nan), galaxies["object_id"].to_numpy())
     write_shard(emptied, 0, cubes, np.ones((120, 5), np.uint16))
     seen = []
     monkeypatch.setattr(jobs, "train_member", lambda train, validation, *_: seen.append((train, validation)))
@@ -104,7 +105,7 @@ def test_the_copy_for_a_gpu_has_one_without_galaxies_beside_it(small_run, tmp_pa
     galaxies, _, store = small_run
     ordinary, before = float16_copy(store, tmp_path)
     left, after = float16_copy(store, tmp_path, without_target=True)
-    expected = without_targets(load_cubes(store, galaxies["row"]), galaxies["object_id"].to_numpy())
+    expected = without_targets(load_cubes(store, galaxies["row"], uncovered=np.nan), galaxies["object_id"].to_numpy())
     assert np.array_equal(left, expected.reshape(left.shape).astype(np.float16))
     assert before != after
     assert np.array_equal(float16_copy(store, tmp_path)[0], ordinary)

@@ -25,7 +25,7 @@ def images(channels: str | tuple[str, ...], flux: "Tensor", bands: tuple[str, ..
     channels : str or tuple of str
         A kind, or a list of names.
     flux : Tensor
-        (n, y, x, band) nanomaggies, float16 or float32.
+        (n, y, x, band) nanomaggies, float16 or float32; 0 where no frame covers them.
     bands : tuple of str
         Their names.
     kind : str

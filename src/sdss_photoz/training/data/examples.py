@@ -192,7 +192,7 @@ def gather(
     galaxies : DataFrame
         With a column object_id, and those of the inputs' numbers and of the head's label.
     cubes : iterable of ndarray
-        Pieces (k, y, x, band) float32, nanomaggies, in the order of the galaxies.
+        Pieces (k, y, x, band) float32, nanomaggies, NaN without coverage, in the order of the galaxies.
     inputs : Inputs
         What a network reads of them, its numbers fitted.
     head : Head
@@ -203,7 +203,7 @@ def gather(
     Raises
     ------
     UserError
-        If a value of a cube is not finite or overflows float16, or a number or a label is missing.
+        If a value of a cube is infinite or overflows float16, or a number or a label is missing.
     """
     catalogue = Catalogue.of(galaxies, inputs, head)
     as_float16, as_images = on_gpu(device), not on_gpu(device) and inputs.static
@@ -225,9 +225,9 @@ def gather(
 
 
 def check_flux(galaxies: "pd.DataFrame", flux: np.ndarray, as_float16: bool) -> None:
-    """Raise a `UserError` if cubes (n, y, x, band) of galaxies have values that are not finite, or too large."""
-    bad = ~np.isfinite(flux).all(axis=(1, 2, 3))
-    refuse(galaxies, bad, "pixels are not numbers", "delete their chunks of cubes.zarr and rerun")
+    """Raise a `UserError` if cubes (n, y, x, band) of galaxies have values that are infinite, or too large."""
+    bad = np.isinf(flux).any(axis=(1, 2, 3))
+    refuse(galaxies, bad, "pixels are infinite", "delete their chunks of cubes.zarr and rerun")
     if as_float16:
         large = np.abs(flux) > FLOAT16_MAX
         what = f"{large.sum()} pixels exceed 65,504 nanomaggies, the largest number of float16"

@@ -47,7 +47,7 @@ def float16_copy(store, folder, selection: str | None = None, without_target: bo
     """Memory-map the float16 copy of a store's cubes in a folder; write it if it is missing.
 
     A lock makes concurrent jobs write it once. Copies of earlier contents of the store are removed. Pixels without
-    coverage are zero.
+    coverage are NaN.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def float16_copy(store, folder, selection: str | None = None, without_target: bo
     Raises
     ------
     UserError
-        If the store belongs to another selection, a pixel is not finite or exceeds 65,504 nanomaggies (the galaxy is
+        If the store belongs to another selection, a pixel is infinite or exceeds 65,504 nanomaggies (the galaxy is
         named), or the disk of the folder is full.
     """
     store, folder = Path(store), Path(folder)
@@ -78,7 +78,7 @@ def float16_copy(store, folder, selection: str | None = None, without_target: bo
     digest, shape = cubes_digest(store), _shape(store)
     kind = "without_target" if without_target else "cubes"
     name = f"{kind}-{files.digest(str(store.resolve()))[:8]}"
-    path = folder / f"{name}-{digest[:16]}.npy"
+    path = folder / f"{name}-{digest[:16]}-nan.npy"  # older ones, without, hold 0 in pixels without coverage
     with files.full_disk_as_user_error(lambda why: _no_room(folder, why)):
         folder.mkdir(parents=True, exist_ok=True)
         while (cubes := _mapped(path, shape)) is None:

@@ -104,7 +104,7 @@ def load_examples(
     Raises
     ------
     UserError
-        If the store belongs to another selection, a value of a cube is not finite or overflows float16, a number or a
+        If the store belongs to another selection, a value of a cube is infinite or overflows float16, a number or a
         label is missing, or the disk of `scratch` is full.
     """
     rows = galaxies["row"].to_numpy(np.int64, copy=True)  # pandas gives it read-only

@@ -13,8 +13,8 @@ SHUFFLE = 4  # the last number of the key of `random_words`
 
 
 def load_cubes_for(store, rows, digest: str | None = None, without_target: bool = False) -> np.ndarray:
-    """Load cubes of a store, on request without their central galaxies (`without_targets`)."""
-    cubes = load_cubes(store, rows, digest)
+    """Load cubes of a store, NaN where uncovered; on request without central galaxies (`without_targets`)."""
+    cubes = load_cubes(store, rows, digest, uncovered=np.nan)
     return without_targets(cubes, open_store(store)["object_id"][:][rows]) if without_target else cubes
 
 
@@ -30,25 +30,25 @@ def without_targets(cubes: np.ndarray, object_id: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     cubes : ndarray
-        (galaxy, y, x, band) float32, nanomaggies, zero in pixels without coverage.
+        (galaxy, y, x, band) float32, nanomaggies, NaN in pixels without coverage.
     object_id : ndarray
         (galaxy,) int64.
 
     Returns
     -------
     ndarray
-        The same shape, float32; zero in pixels without coverage, or whose opposite pixel has none.
+        The same shape, float32; NaN in pixels without coverage, or whose opposite pixel has none.
     """
     rotated = cubes[:, ::-1, ::-1]
-    covered = (cubes != 0) & (rotated != 0)
-    residual = np.where(covered, (cubes - rotated) / np.float32(np.sqrt(2)), np.float32(0))
+    residual = (cubes - rotated) / np.float32(np.sqrt(2))
+    covered = ~np.isnan(residual)
     size = cubes.shape[1]
     disc = PixelGrid(size, 1.0, ()).from_centre() <= size / 2  # bright galaxies reach beyond a smaller one
     half = ~disc & (np.arange(len(disc)) < len(disc) // 2)[:, None]  # the other half is its negative
     for image, has_flux, galaxy in zip(residual, covered, object_id.tolist(), strict=True):
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence(galaxy)))
         noise = random.standard_normal((int(disc.sum()), image.shape[-1]), dtype=np.float32)
-        image[disc] = noise * _noise_width(image[half], has_flux[half]) * has_flux[disc]
+        image[disc] = np.where(has_flux[disc], noise * _noise_width(image[half], has_flux[half]), np.float32(np.nan))
     return residual
 
 
