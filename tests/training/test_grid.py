@@ -127,5 +127,17 @@ def test_larger_cubes_ask_for_more_memory_and_time():
     large = CUBE._replace(size=128)
     assert float16_cube_bytes(large) == 4 * float16_cube_bytes()
     for settings in (SETTINGS, Training(network="inception", device="cpu")):
-        assert memory_to_train(10_000, settings, grid=large) > 2 * memory_to_train(10_000, settings)
-        assert minutes_to_train(100_000, settings, grid=large) > minutes_to_train(100_000, settings)
+        assert memory_to_train(10_000, settings, inputs=Inputs(large)) > 2 * memory_to_train(10_000, settings)
+        assert minutes_to_train(100_000, settings, inputs=Inputs(large)) > minutes_to_train(100_000, settings)
+
+
+def test_a_processor_is_asked_for_the_images_that_a_training_keeps_and_a_card_for_its_cubes():
+    settings = Training(network="inception", device="cpu", residence="device")
+    plain, cropped, pairs = (
+        memory_to_train(100_000, settings, inputs=inputs)
+        for inputs in (Inputs(), Inputs(size=32), Inputs(channels="pairs"))
+    )
+    assert plain - cropped > 0.7 * 100_000 * 4 * 64 * 64 * 5 / 1e6  # megabytes
+    assert pairs - plain == pytest.approx(100_000 * 4 * 64 * 64 * 10 / 1e6, rel=0.01)
+    pinned = Training(network="inception", device="cuda", residence="pinned")
+    assert memory_to_train(100_000, pinned, inputs=Inputs(channels="pairs")) == memory_to_train(100_000, pinned)

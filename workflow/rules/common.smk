@@ -18,6 +18,7 @@ from sdss_photoz.duration import frames_of_chunk, minutes_to_cut, minutes_to_fet
 from sdss_photoz.errors import UserError
 from sdss_photoz.config.frozen import read_plan, write_plan
 from sdss_photoz.import_path import search_in
+from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.training.measured import measurement, measurements, read_cost
 from sdss_photoz.training.resources import (
     DEFAULT_MEMORY,
@@ -196,16 +197,21 @@ def measuring_runtime(wildcards, attempt):
     return attempt * 20
 
 
+def inputs_of(trial):
+    """What the networks of a trial read."""
+    return Inputs.of(CONFIG.trial_inputs(trial), CONFIG.cubes.grid)
+
+
 def training_memory(wildcards, attempt):
     """Memory (MB) for one training."""
     settings, cost = CONFIG.trial_training(wildcards.trial), read_cost(CONFIG, wildcards.trial)
-    return memory_to_train(count_galaxies(GALAXIES), settings, attempt, CONFIG.cubes.grid, cost)
+    return memory_to_train(count_galaxies(GALAXIES), settings, attempt, inputs_of(wildcards.trial), cost)
 
 
 def training_runtime(wildcards, attempt):
     """Minutes for one training."""
     settings, cost = CONFIG.trial_training(wildcards.trial), read_cost(CONFIG, wildcards.trial)
-    return minutes_to_train(count_galaxies(GALAXIES), settings, attempt, CONFIG.cubes.grid, cost)
+    return minutes_to_train(count_galaxies(GALAXIES), settings, attempt, inputs_of(wildcards.trial), cost)
 
 
 def ensemble(trial):
@@ -217,14 +223,14 @@ def prediction_memory(wildcards, attempt):
     """Memory (MB) for the predictions of one fold."""
     bins, cost = CONFIG.trial_target(wildcards.trial).bins, read_cost(CONFIG, wildcards.trial)
     return memory_to_predict(
-        count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, CONFIG.cubes.grid, bins, cost
+        count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, inputs_of(wildcards.trial), bins, cost
     )
 
 
 def prediction_runtime(wildcards, attempt):
     """Minutes for the predictions of one fold."""
     passes, cost = CONFIG.trial_target(wildcards.trial).passes, read_cost(CONFIG, wildcards.trial)
-    sizes = CONFIG.cubes.grid, passes, cost
+    sizes = inputs_of(wildcards.trial), passes, cost
     return minutes_to_predict(count_galaxies(GALAXIES), *ensemble(wildcards.trial), attempt, *sizes)
 
 

@@ -179,7 +179,7 @@ def training_stage(config, size, resources):
     for name, trial in config.trials.items():
         settings, folds = config.trial_training(name), trial.folds
         measured, count = read_cost(config, name), len(trial.fold_numbers) * trial.members
-        cost = measured or cost_of(settings.network, config.cubes.grid)
+        cost = measured or cost_of(settings.network, config.trial_inputs(name).image_grid(config.cubes.grid))
         where, tested = (_fraction_in_region(config, size.table, region) for region in (folds.train_in, folds.test_in))
         tested *= len(trial.fold_numbers) / folds.count  # galaxies, all repeats together
         trained_fraction = (1 - 1 / folds.count) * where if folds.train_fraction is None else folds.train_fraction

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sdss_photoz.inputs.inputs import DEFAULT, Inputs
 from sdss_photoz.sample.chunks import INNER_CHUNK
 from sdss_photoz.surveys import CUBE, PixelGrid
 from sdss_photoz.training.data.order import GROUP_CHUNKS
@@ -76,7 +77,7 @@ def count_galaxies(table: str | Path) -> int | None:
 
 
 def cost_of(network: str, grid: PixelGrid = CUBE) -> Cost:
-    """Cost of a network for cubes of a grid: in proportion to the pixels that it reads, a larger one's weights too.
+    """Cost of a network for images of a grid: in proportion to the pixels that it reads, a larger one's weights too.
 
     A network that an import path names is counted as the largest of the library's, until it is measured
     (`measured.read_cost`).
@@ -89,7 +90,7 @@ def memory_to_train(
     galaxies: int | None,
     settings: "Training",
     attempt: int = 1,
-    grid: PixelGrid = CUBE,
+    inputs: Inputs = DEFAULT,
     cost: Cost | None = None,
 ) -> int:
     """Memory (MB) for the training of one network.
@@ -102,18 +103,18 @@ def memory_to_train(
         The configuration's block `training` of the trial.
     attempt : int
         Number of the job's attempt, from 1; each requests more.
-    grid : PixelGrid
-        Pixels and bands of the cubes.
+    inputs : Inputs
+        What the network reads of a galaxy.
     cost : Cost, optional
         Of the network, where it was measured (`measured.read_cost`); default: `cost_of`.
     """
     if galaxies is None:
         return attempt * DEFAULT_MEMORY
-    cost = cost or cost_of(settings.network, grid)
+    cost = cost or cost_of(settings.network, inputs.grid)
     memory = (
         _network(cost, settings, WEIGHT_COPIES, settings.batch * cost.activations)
-        + _reading(grid)
-        + _cubes(galaxies, settings, grid)
+        + _reading(inputs)
+        + _cubes(galaxies, settings, inputs)
     )
     return attempt * math.ceil(memory / 1e6)
 
@@ -122,11 +123,11 @@ def minutes_to_train(
     galaxies: int | None,
     settings: "Training",
     attempt: int = 1,
-    grid: PixelGrid = CUBE,
+    inputs: Inputs = DEFAULT,
     cost: Cost | None = None,
 ) -> int:
     """Minutes for the training of one network; parameters as for `memory_to_train`."""
-    cost, seen = cost or cost_of(settings.network, grid), (galaxies or 0) * settings.epochs
+    cost, seen = cost or cost_of(settings.network, inputs.grid), (galaxies or 0) * settings.epochs
     minutes = _minutes(seen * cost.training_flop, seen * cost.training_seconds, settings)
     return attempt * (MAX_MINUTES if galaxies is None else minutes)
 
@@ -137,16 +138,16 @@ def memory_to_predict(
     members: int,
     folds: int,
     attempt: int = 1,
-    grid: PixelGrid = CUBE,
+    inputs: Inputs = DEFAULT,
     bins: int = 180,
     cost: Cost | None = None,
 ) -> int:
     """Memory (MB) for the distributions of the test galaxies of one of `folds` folds by each of `members` networks."""
     if galaxies is None:
         return attempt * DEFAULT_MEMORY
-    cost = cost or cost_of(settings.network, grid)
+    cost = cost or cost_of(settings.network, inputs.grid)
     distributions = 3 * math.ceil(galaxies / folds) * members * bins * 4  # bytes, with their table
-    memory = _network(cost, settings, 2 * members, PREDICTION_BATCH * cost.activations) + _reading(grid)
+    memory = _network(cost, settings, 2 * members, PREDICTION_BATCH * cost.activations) + _reading(inputs)
     memory += distributions
     return attempt * math.ceil(memory / 1e6)
 
@@ -157,12 +158,12 @@ def minutes_to_predict(
     members: int,
     folds: int,
     attempt: int = 1,
-    grid: PixelGrid = CUBE,
+    inputs: Inputs = DEFAULT,
     passes: int = 1,
     cost: Cost | None = None,
 ) -> int:
     """Minutes for the predictions of `memory_to_predict`, of which each takes so many `passes` (`Head.passes`)."""
-    cost = cost or cost_of(settings.network, grid)
+    cost = cost or cost_of(settings.network, inputs.grid)
     seen = math.ceil((galaxies or 0) / folds) * members * (8 if settings.symmetry_averaging else 1) * passes
     minutes = _minutes(seen * cost.prediction_flop, seen * cost.prediction_seconds, settings)
     return attempt * (MAX_MINUTES if galaxies is None else minutes)
@@ -174,15 +175,15 @@ def _network(cost: Cost, settings: "Training", copies: int, activations: float) 
     return copies * cost.weights + {"cpu": on_cpu, "cuda": on_gpu, "auto": max(on_cpu, on_gpu)}[settings.device]
 
 
-def _reading(grid: PixelGrid) -> int:
+def _reading(inputs: Inputs) -> int:
     """Bytes of cubes being read, twice float32."""
-    return 4 * PIECE * float16_cube_bytes(grid)
+    return 4 * PIECE * float16_cube_bytes(inputs.cubes)
 
 
-def _cubes(galaxies: int, settings: "Training", grid: PixelGrid) -> float:
-    """Bytes of cubes in host memory."""
-    each = float16_cube_bytes(grid)
-    resident = 0 if settings.device == "cuda" else 2 * each * galaxies  # float32 on a CPU
+def _cubes(galaxies: int, settings: "Training", inputs: Inputs) -> float:
+    """Bytes of cubes, or on a CPU of images, in host memory."""
+    each, on_cpu = float16_cube_bytes(inputs.cubes), 2 * float16_cube_bytes(inputs.kept(images=True))  # float32
+    resident = 0 if settings.device == "cuda" else on_cpu * galaxies
     groups = max(galaxies // (INNER_CHUNK * GROUP_CHUNKS), 1)
     streamed = 2 * INNER_CHUNK * GROUP_CHUNKS * (1 + 1 / groups) * each  # two groups
     if settings.residence == "auto":
