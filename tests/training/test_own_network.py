@@ -12,6 +12,7 @@ from tests.fixtures.quick_training import QUICK, draw_examples, task, train_and_
 
 from sdss_photoz.config import check
 from sdss_photoz.errors import UserError
+from sdss_photoz.inputs.augmentation import Augmentation
 from sdss_photoz.inputs.inputs import Inputs
 from sdss_photoz.networks import build, names
 from sdss_photoz.networks.inception import Network as Inception
@@ -107,6 +108,24 @@ def test_a_network_of_plain_layers_killed_and_resumed_ends_with_the_same_bytes(t
     assert statistics.num_batches_tracked.dtype == torch.int64
     assert 6 <= statistics.num_batches_tracked <= 12
     assert not torch.equal(statistics.running_mean, torch.zeros(8))
+
+
+def test_a_training_whose_images_are_drawn_anew_at_each_visit_killed_and_resumed_ends_with_the_same_bytes(tmp_path):
+    settings = OWN.model_copy(update={"checkpoint_minutes": 1e-9, "epochs": 2})
+    images = {"channels": "pairs"}
+    moves = {"augmentation": Augmentation(rotation=True, shift=2.0, zoom=1.2, noise=0.5)}
+    killed, undisturbed, still = (tmp_path / name for name in ("killed", "undisturbed", "still"))
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["pytest", "sdss_photoz.training.fit"])
+    job = processes.Process(target=train_and_die, args=(killed, settings, 8, 1), kwargs=images | moves)
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    train_in(killed, settings, **images, **moves)
+    train_in(undisturbed, settings, **images, **moves)
+    train_in(still, settings, **images)
+    files = [(folder / "member-0.safetensors").read_bytes() for folder in (killed, undisturbed, still)]
+    assert files[0] == files[1] != files[2]
 
 
 def test_each_part_of_its_state_is_in_the_checkpoint(tmp_path):
