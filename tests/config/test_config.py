@@ -261,6 +261,17 @@ def test_a_column_of_an_own_query_is_known_when_it_is_answered(tmp_path):
         ({"size": 60, "rebin": 7}, r"inputs\.rebin is 7 in trial images, but 60 pixels are no multiple"),
         ({"rebin": 4}, r"inputs\.size / rebin, is 16, but inception_small, .* needs 27 pixels"),
         ({"numbers": ["ebv", "ebv"]}, r"inputs\.numbers is .* each at most once"),
+        ({"numbers": ["albedo"]}, r"inputs\.numbers is 'albedo', which names albedo, but that is no column"),
+        ({"numbers": ["ebv +"]}, r"inputs\.numbers is 'ebv \+', which is no expression"),
+        ({"numbers": ["z_spec"]}, r"inputs\.numbers names z_spec in trial images, but z_spec is what .* predict"),
+        ({"channels": "rgb"}, r"inputs\.channels is 'rgb', but must be bands, lupton, pairs, or a list"),
+        ({"channels": ["r-q"]}, r"inputs\.channels is .*r-q.* must be a list of bands of ugriz"),
+        ({"channels": ["u-g"]}, r"inputs\.channels is \['u-g'\] in trial images, which takes u, but .* are griz"),
+        ({"channels": "lupton", "bands": "gr"}, r"inputs\.channels is 'lupton' in trial images, which takes i"),
+        ({"channels": "lupton", "stretch": "sqrt"}, r"'lupton' in trial images, which has a stretch of its own"),
+        ({"channels": "pairs"}, r"inputs\.channels is 'pairs' .* inception_small .* needs the bands themselves"),
+        ({"augmentation": {"zoom": 0.5}}, r"inputs\.augmentation\.zoom is 0\.5, but must be greater"),
+        ({"augmentation": {"rotate": True}}, r"inputs\.augmentation\.rotate is not a key"),
     ],
 )
 def test_inputs_that_the_cubes_lack_are_refused_in_a_sentence(inputs, found):
